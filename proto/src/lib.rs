@@ -1,0 +1,22 @@
+//! The contract as Rust types. What lives here is generated, or is needed to make the generated code safe to use:
+//! the codecs, the redacted `Debug`, the descriptor set. No logic of the mesh.
+
+mod codec;
+mod redacted;
+
+/// Messages and server traits of `consilium.v1`.
+pub mod v1 {
+    tonic::include_proto!("consilium.v1");
+}
+
+/// Clients of `consilium.v1`.
+pub mod client {
+    include!(concat!(env!("OUT_DIR"), "/client/consilium.v1.rs"));
+}
+
+/// Every file of the contract with what it imports, for reflection.
+pub const DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor.bin"));
+
+/// Paths (`/package.Service/Method`) of the contract's streaming methods. A deadline over a stream cannot be kept by
+/// racing the response future, so whoever bounds calls from outside needs to know them.
+pub const STREAMING_METHODS: &[&str] = include!(concat!(env!("OUT_DIR"), "/streaming.rs"));
