@@ -1,0 +1,146 @@
+//! Step 1: may this run at all? Checks what a caller may get wrong and fixes the deadline.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use consilium_gate::Query;
+use tokio::time::Instant;
+
+use crate::{
+    catalog::Catalog,
+    error::{Error, Violation},
+    gate::Gate,
+    wire::{Combine, Payload},
+};
+
+/// The longest text that is read, bytes. Longer material belongs into parts.
+pub const MAX_TEXT_BYTES: usize = 64 * 1024;
+/// The most experts that one request may ask for.
+pub const MAX_TOP_K: usize = 16;
+const MAX_REQUEST_ID_BYTES: usize = 128;
+
+/// A request as it came in.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) id: String,
+    pub(crate) query: Query,
+    /// The query as it travels on to the experts.
+    pub(crate) payload: Payload,
+    pub(crate) options: Options,
+    /// From the client's `grpc-timeout`, as the deadline layer capped it.
+    pub(crate) deadline: Option<Instant>,
+}
+
+/// What a caller asked to be different; unset is the mesh's own setting.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Options {
+    pub(crate) top_k: Option<usize>,
+    pub(crate) min_confidence: Option<f64>,
+    /// Only these experts; empty means all.
+    pub(crate) experts: Vec<String>,
+    /// Version by expert.
+    pub(crate) versions: BTreeMap<String, String>,
+    pub(crate) combine: Combine,
+}
+
+/// A request that may run. Only [`Admission::admit`] makes one, and it has a deadline: the gate and everything behind
+/// it can rely on that.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    request: Request,
+    deadline: Instant,
+    received: Instant,
+}
+
+impl Admitted {
+    pub(crate) fn query(&self) -> &Query {
+        &self.request.query
+    }
+
+    pub(crate) fn payload(&self) -> &Payload {
+        &self.request.payload
+    }
+
+    pub(crate) fn options(&self) -> &Options {
+        &self.request.options
+    }
+
+    pub(crate) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    pub(crate) fn received(&self) -> Instant {
+        self.received
+    }
+}
+
+/// The mesh's limits.
+#[derive(Debug, Clone)]
+pub(crate) struct Admission {
+    /// For requests that bring no deadline of their own.
+    pub(crate) default_deadline: Duration,
+}
+
+impl Admission {
+    /// Takes the request, or says everything that is wrong with it.
+    pub(crate) fn admit(&self, request: Request, catalog: &Catalog, gate: &Gate) -> Result<Admitted, Error> {
+        let mut violations = Vec::new();
+        check_id(&request.id, &mut violations);
+        check_text(&request, &mut violations);
+        check_options(&request.options, &mut violations);
+        violations.extend(gate.check_attributes(&request.query.attributes));
+        if !violations.is_empty() {
+            return Err(Error::Invalid { violations });
+        }
+        check_experts(&request.options, catalog)?;
+        let received = Instant::now();
+        let deadline = request.deadline.unwrap_or(received + self.default_deadline);
+        Ok(Admitted { request, deadline, received })
+    }
+}
+
+fn check_id(id: &str, violations: &mut Vec<Violation>) {
+    let printable = id.bytes().all(|byte| byte.is_ascii_graphic());
+    if id.len() > MAX_REQUEST_ID_BYTES || !printable {
+        let problem = format!("expected at most {MAX_REQUEST_ID_BYTES} visible ASCII characters");
+        violations.push(Violation::new("context.request_id", problem));
+    }
+}
+
+fn check_text(request: &Request, violations: &mut Vec<Violation>) {
+    let text = &request.query.text;
+    if text.len() > MAX_TEXT_BYTES {
+        let problem = format!("{} bytes; expected at most {MAX_TEXT_BYTES}, longer material goes into parts", text.len());
+        violations.push(Violation::new("query.text", problem));
+    }
+    if text.trim().is_empty() && !request.payload.has_parts() {
+        violations.push(Violation::new("query.text", "empty; expected a question, or parts"));
+    }
+}
+
+fn check_options(options: &Options, violations: &mut Vec<Violation>) {
+    if let Some(top_k) = options.top_k
+        && !(1..=MAX_TOP_K).contains(&top_k)
+    {
+        violations.push(Violation::new("options.top_k", format!("{top_k}; expected 1 to {MAX_TOP_K}")));
+    }
+    if let Some(bar) = options.min_confidence
+        && !(0.0..=1.0).contains(&bar)
+    {
+        violations.push(Violation::new("options.min_confidence", format!("{bar}; expected 0 to 1")));
+    }
+}
+
+fn check_experts(options: &Options, catalog: &Catalog) -> Result<(), Error> {
+    for expert in &options.experts {
+        if !catalog.knows(expert) {
+            return Err(Error::Unknown { field: "options.experts".into(), what: format!("expert \"{expert}\"") });
+        }
+    }
+    for (expert, version) in &options.versions {
+        if !catalog.knows_version(expert, version) {
+            let what = format!("version \"{version}\" of expert \"{expert}\"");
+            return Err(Error::Unknown { field: format!("options.versions[{expert}]"), what });
+        }
+    }
+    Ok(())
+}

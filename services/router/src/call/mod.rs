@@ -1,0 +1,121 @@
+//! Step 5: runs the plan. Stages one after the other until one satisfies, the legs of a stage side by side, the
+//! attempts of a leg on different instances. Only this folder knows retries.
+
+mod leg;
+mod retry;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use consilium_gate::Vector;
+use futures::{StreamExt, stream::FuturesUnordered};
+use tokio::sync::mpsc;
+use tonic::Code;
+use tower::retry::budget::TpsBudget;
+
+use self::leg::Shared;
+use crate::{
+    admission::Admitted,
+    catalog::Catalog,
+    error::{Error, Failure},
+    pipeline::EventSink,
+    metrics::Metrics,
+    plan::Plan,
+    wire::{Answer, Timings},
+};
+
+/// Pieces of text that experts may be ahead of a caller who reads slowly.
+const TEXTS_AHEAD: usize = 16;
+
+/// What became of one leg.
+#[derive(Debug, Clone)]
+pub(crate) struct Reply {
+    /// Position in the plan.
+    pub(crate) leg: usize,
+    pub(crate) expert: Arc<str>,
+    pub(crate) version: Arc<str>,
+    pub(crate) instance: Option<String>,
+    pub(crate) result: Result<Answer, Failure>,
+    pub(crate) attempts: Vec<Attempt>,
+    pub(crate) timings: Option<Timings>,
+}
+
+/// One try on one instance.
+#[derive(Debug, Clone)]
+pub(crate) struct Attempt {
+    pub(crate) instance: String,
+    pub(crate) code: Code,
+    /// Since the router took the request.
+    pub(crate) start_offset: Duration,
+    pub(crate) duration: Duration,
+}
+
+/// Calls experts. One per router: the retry budget is shared by all requests, so that a failing mesh is not
+/// hit twice as hard.
+pub(crate) struct Caller {
+    catalog: Arc<ArcSwap<Catalog>>,
+    metrics: Metrics,
+    retries: TpsBudget,
+    max_message_bytes: usize,
+}
+
+impl Caller {
+    pub(crate) fn new(catalog: Arc<ArcSwap<Catalog>>, metrics: Metrics, max_message_bytes: usize) -> Self {
+        // At most one retry for five calls over ten seconds, and ten a second where there is little traffic.
+        let retries = TpsBudget::new(Duration::from_secs(10), 10, 0.2);
+        Self { catalog, metrics, retries, max_message_bytes }
+    }
+
+    /// Runs stages until one has an answer, or failed in a way that no other expert would mend.
+    pub(crate) async fn run<E: EventSink>(
+        &self,
+        plan: &Plan,
+        admitted: &Admitted,
+        vector: Option<&Vector>,
+        events: &mut E,
+    ) -> Result<Vec<Reply>, Error> {
+        let mut replies = Vec::new();
+        for stage in &plan.stages {
+            let (texts, mut pieces) = mpsc::channel(TEXTS_AHEAD);
+            let shared = Shared { admitted, vector, texts: E::WANTS_TEXT.then_some(texts) };
+            let mut legs: FuturesUnordered<_> = stage.legs.iter().map(|leg| self.run_leg(leg, &shared)).collect();
+            let first = replies.len();
+            loop {
+                tokio::select! {
+                    biased; // A leg's text comes before its reply.
+                    Some((leg, text)) = pieces.recv() => events.text(leg, text).await?,
+                    reply = legs.next() => {
+                        let Some(reply) = reply else { break };
+                        while let Ok((leg, text)) = pieces.try_recv() {
+                            events.text(leg, text).await?;
+                        }
+                        events.replied(&reply).await?;
+                        replies.push(reply);
+                    }
+                }
+            }
+            let ran = replies.get(first..).unwrap_or_default();
+            if ran.iter().any(|reply| reply.result.is_ok()) || !ran.iter().any(worth_another_expert) {
+                break;
+            }
+        }
+        Ok(replies)
+    }
+}
+
+/// Whether the next stage could do better: not when the query itself was at fault, and not when time is up.
+fn worth_another_expert(reply: &Reply) -> bool {
+    match &reply.result {
+        Ok(_) => false,
+        Err(failure) => !matches!(
+            failure.code,
+            Code::InvalidArgument | Code::OutOfRange | Code::PermissionDenied | Code::Unauthenticated
+        ),
+    }
+}
+
+impl fmt::Debug for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Caller").field("max_message_bytes", &self.max_message_bytes).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,91 @@
+//! The router's view of the mesh: what the registry last said, and a pool of endpoints for every expert. Read without
+//! locks; one task writes it.
+
+use std::{cmp::Ordering, collections::BTreeMap, sync::Arc};
+
+use consilium_mesh::registry::{Card, Expert, Snapshot};
+
+use crate::balance::{Connect, Pool};
+
+/// Everything the router knows at one moment.
+#[derive(Debug, Default)]
+pub(crate) struct Catalog {
+    snapshot: Arc<Snapshot>,
+    pools: BTreeMap<String, Arc<Pool>>,
+}
+
+/// The version of an expert that a leg would go to.
+#[derive(Debug)]
+pub(crate) struct Target<'a> {
+    pub(crate) card: &'a Arc<Card>,
+    pub(crate) live: usize,
+}
+
+impl Catalog {
+    /// The next view; instances that did not change keep their endpoint and with it their history.
+    pub(crate) fn next(&self, snapshot: Arc<Snapshot>, connect: &dyn Connect) -> Self {
+        let pools = snapshot.experts.iter().map(|(name, expert)| {
+            let pool = self.pools.get(name).map_or_else(Pool::default, |pool| Pool::clone(pool));
+            (name.clone(), Arc::new(pool.next(expert, connect)))
+        });
+        Self { pools: pools.collect(), snapshot }
+    }
+
+    pub(crate) fn snapshot(&self) -> &Arc<Snapshot> {
+        &self.snapshot
+    }
+
+    pub(crate) fn pool(&self, expert: &str) -> Option<&Arc<Pool>> {
+        self.pools.get(expert)
+    }
+
+    pub(crate) fn knows(&self, expert: &str) -> bool {
+        self.snapshot.experts.contains_key(expert)
+    }
+
+    pub(crate) fn knows_version(&self, expert: &str, version: &str) -> bool {
+        self.snapshot.experts.get(expert).is_some_and(|expert| expert.cards.contains_key(version))
+    }
+
+    /// The pinned version, else the newest with a live instance, else the newest.
+    pub(crate) fn target(&self, expert: &str, pinned: Option<&str>) -> Option<Target<'_>> {
+        let known = self.snapshot.experts.get(expert)?;
+        let pool = self.pools.get(expert);
+        let live = |version: &str| pool.map_or(0, |pool| pool.live(version));
+        if let Some(version) = pinned {
+            let card = known.cards.get(version)?;
+            return Some(Target { card, live: live(version) });
+        }
+        let mut cards = newest_first(known);
+        let newest = *cards.first()?;
+        let card = cards.drain(..).find(|card| live(&card.version) > 0).unwrap_or(newest);
+        Some(Target { card, live: live(&card.version) })
+    }
+}
+
+/// An expert's cards, newest version first.
+pub(crate) fn newest_first(expert: &Expert) -> Vec<&Arc<Card>> {
+    let mut cards: Vec<_> = expert.cards.values().collect();
+    cards.sort_by(|a, b| by_version(&b.version, &a.version));
+    cards
+}
+
+/// Orders `2` before `10` and `1.9.0` before `1.10.0`: numbers as numbers, everything else as text.
+fn by_version(a: &str, b: &str) -> Ordering {
+    let parts = |version: &str| -> Vec<(Option<u64>, String)> {
+        version.split(['.', '-', '+']).map(|part| (part.parse().ok(), part.to_owned())).collect()
+    };
+    parts(a).cmp(&parts(b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_order_as_people_expect() {
+        let mut versions = ["10", "2", "1.10.0", "1.9.0", "1"];
+        versions.sort_by(|a, b| by_version(a, b));
+        assert_eq!(versions, ["1", "1.9.0", "1.10.0", "2", "10"]);
+    }
+}

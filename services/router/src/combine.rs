@@ -1,0 +1,45 @@
+//! Several replies become one answer. Pure.
+
+use crate::{
+    call::Reply,
+    error::{Error, Failure},
+    wire::{Answer, Combine},
+};
+
+/// What the caller gets in the end.
+#[derive(Debug, Clone)]
+pub(crate) struct Merged {
+    pub(crate) answer: Answer,
+    /// Somebody who should have contributed did not.
+    pub(crate) partial: bool,
+}
+
+/// Merges the replies of all stages that ran; the most probable expert's leg comes first in the plan.
+///
+/// `Err` when nobody answered: the failure of the first leg, because that is the expert which should have.
+pub(crate) fn merge(replies: &[Reply], combine: Combine, missing: bool) -> Result<Merged, Error> {
+    let mut ordered: Vec<&Reply> = replies.iter().collect();
+    ordered.sort_by_key(|reply| reply.leg);
+
+    let answers: Vec<(&Reply, &Answer)> =
+        ordered.iter().filter_map(|reply| Some((*reply, reply.result.as_ref().ok()?))).collect();
+    let Some((_, best)) = answers.first() else {
+        return Err(first_failure(&ordered));
+    };
+    let answer = match combine {
+        Combine::Best => (*best).clone(),
+        Combine::All => Answer::of_sections(
+            best,
+            answers.iter().map(|(reply, answer)| (&*reply.expert, &*reply.version, *answer)),
+        ),
+    };
+    Ok(Merged { answer, partial: missing || answers.len() < ordered.len() })
+}
+
+fn first_failure(ordered: &[&Reply]) -> Error {
+    let failed = ordered.iter().find_map(|reply| Some((reply, reply.result.as_ref().err()?)));
+    match failed {
+        Some((reply, failure)) => Error::Failed { expert: reply.expert.to_string(), failure: Failure::clone(failure) },
+        None => Error::DeadlineExceeded,
+    }
+}

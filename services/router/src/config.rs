@@ -1,0 +1,208 @@
+//! `mesh.yaml`: what the router of a mesh is like, and where the mesh's models and experts are described. Raw as
+//! written → checked; the rest of the crate sees only the checked form.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use consilium_gate::Options as GateOptions;
+use consilium_mesh::config::{self, Mistake, Mistakes, Overlay, Source};
+use serde::{Deserialize, Serialize};
+
+const DEFAULT_LISTEN: &str = "127.0.0.1:7600";
+const DEFAULT_ADMIN: &str = "127.0.0.1:7601";
+const DEFAULT_DEADLINE: Duration = Duration::from_secs(2);
+const DEFAULT_MAX_DEADLINE: Duration = Duration::from_secs(30);
+const DEFAULT_SETTLE: Duration = Duration::from_secs(2);
+const DEFAULT_GRACE: Duration = Duration::from_secs(20);
+const MAX_NAME_BYTES: usize = 63;
+
+/// A mesh, checked. Paths are complete: they no longer depend on where `mesh.yaml` lies.
+#[derive(Debug, Clone, Serialize)]
+pub struct Config {
+    /// A DNS label.
+    pub name: String,
+    pub listen: SocketAddr,
+    pub admin: SocketAddr,
+    /// For requests that bring no deadline.
+    #[serde(with = "config::duration")]
+    pub default_deadline: Duration,
+    /// What a request may ask for at the most.
+    #[serde(with = "config::duration")]
+    pub max_deadline: Duration,
+    /// How long a draining process keeps serving while others take notice.
+    #[serde(with = "config::duration")]
+    pub settle: Duration,
+    /// The bound of a whole drain.
+    #[serde(with = "config::duration")]
+    pub grace: Duration,
+    /// Lets tools list the services and their messages.
+    pub reflection: bool,
+    /// The directory that holds one directory for each model.
+    pub models: PathBuf,
+    /// The files that describe the experts, sorted.
+    pub experts: Vec<PathBuf>,
+    pub gate: GateOptions,
+}
+
+impl Config {
+    /// Reads `mesh.yaml`, with `overlay` on top.
+    ///
+    /// # Errors
+    /// Every mistake that shows without the experts; [`Config::check_experts`] finds the others.
+    pub fn load(path: &Path, overlay: &Overlay) -> Result<Self, Mistakes> {
+        let source = Source::read(path)?;
+        let raw: Raw = config::parse(&source, overlay)?;
+        raw.check(&source.file, path.parent().unwrap_or(Path::new("")))
+    }
+
+    /// What is wrong in view of the mesh's experts: names that rules and fallback speak of, names that clash.
+    pub fn check_experts(&self, file: &str, experts: &[&str]) -> Mistakes {
+        let mut mistakes = Mistakes::default();
+        if experts.contains(&self.name.as_str()) {
+            mistakes.push(Mistake {
+                file: file.to_owned(),
+                path: "name".into(),
+                problem: format!("{:?} is also the name of an expert", self.name),
+                expected: "a name of the mesh's own: clients address mesh and experts by name".into(),
+            });
+        }
+        mistakes.extend(self.gate.check(experts).into_iter().map(|mistake| Mistake {
+            file: file.to_owned(),
+            path: mistake.path,
+            problem: mistake.problem,
+            expected: mistake.expected,
+        }));
+        mistakes
+    }
+}
+
+/// As written. What may be left out is optional here, so that everything wrong is reported together.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    listen: Option<String>,
+    #[serde(default)]
+    admin: Option<String>,
+    #[serde(default, with = "config::duration::option")]
+    default_deadline: Option<Duration>,
+    #[serde(default, with = "config::duration::option")]
+    max_deadline: Option<Duration>,
+    #[serde(default, with = "config::duration::option")]
+    settle: Option<Duration>,
+    #[serde(default, with = "config::duration::option")]
+    grace: Option<Duration>,
+    #[serde(default)]
+    reflection: Option<bool>,
+    #[serde(default)]
+    models: Option<PathBuf>,
+    #[serde(default)]
+    experts: Vec<String>,
+    #[serde(default)]
+    gate: GateOptions,
+}
+
+impl Raw {
+    fn check(self, file: &str, base: &Path) -> Result<Config, Mistakes> {
+        let mut found = Found { file, mistakes: Mistakes::default() };
+        if !is_dns_label(&self.name) {
+            let expected = format!("1 to {MAX_NAME_BYTES} lower-case letters, digits and '-', not at either end");
+            found.add("name", format!("{:?}", self.name), &expected);
+        }
+        let listen = found.address("listen", self.listen.as_deref().unwrap_or(DEFAULT_LISTEN));
+        let admin = found.address("admin", self.admin.as_deref().unwrap_or(DEFAULT_ADMIN));
+        let default_deadline = found.positive("default_deadline", self.default_deadline.unwrap_or(DEFAULT_DEADLINE));
+        let max_deadline = found.positive("max_deadline", self.max_deadline.unwrap_or(DEFAULT_MAX_DEADLINE));
+        if default_deadline > max_deadline {
+            found.add("default_deadline", "longer than max_deadline".into(), "at most max_deadline");
+        }
+        let models = base.join(self.models.unwrap_or_else(|| "models".into()));
+        if !models.is_dir() {
+            found.add("models", format!("{} is no directory", models.display()), "the directory that holds the models");
+        }
+        if self.gate.encoder.is_empty() {
+            found.add("gate.encoder", "missing".into(), "the name of a model that turns texts into vectors");
+        }
+        let experts = found.experts(base, &self.experts);
+        found.mistakes.into_result()?;
+        Ok(Config {
+            name: self.name,
+            listen,
+            admin,
+            default_deadline,
+            max_deadline,
+            settle: self.settle.unwrap_or(DEFAULT_SETTLE),
+            grace: self.grace.unwrap_or(DEFAULT_GRACE),
+            reflection: self.reflection.unwrap_or(true),
+            models,
+            experts,
+            gate: self.gate,
+        })
+    }
+}
+
+/// The mistakes of one file so far.
+struct Found<'a> {
+    file: &'a str,
+    mistakes: Mistakes,
+}
+
+impl Found<'_> {
+    fn add(&mut self, path: &str, problem: String, expected: &str) {
+        let (file, path, expected) = (self.file.to_owned(), path.to_owned(), expected.to_owned());
+        self.mistakes.push(Mistake { file, path, problem, expected });
+    }
+
+    fn address(&mut self, path: &str, text: &str) -> SocketAddr {
+        text.parse().unwrap_or_else(|_| {
+            self.add(path, format!("{text:?} is no address"), "an IP address and a port, for example 127.0.0.1:7600");
+            SocketAddr::from(([127, 0, 0, 1], 0))
+        })
+    }
+
+    fn positive(&mut self, path: &str, duration: Duration) -> Duration {
+        if duration.is_zero() {
+            self.add(path, "zero".into(), "a duration above zero, for example 2s");
+        }
+        duration
+    }
+
+    /// The files that the patterns name. A pattern that names none is a mistake: a typo would lose an expert.
+    fn experts(&mut self, base: &Path, patterns: &[String]) -> Vec<PathBuf> {
+        if patterns.is_empty() {
+            self.add("experts", "missing".into(), "files that describe experts, for example [experts/*/expert.yaml]");
+        }
+        let mut files = Vec::new();
+        for (at, pattern) in patterns.iter().enumerate() {
+            let complete = base.join(pattern);
+            let before = files.len();
+            match glob::glob(&complete.to_string_lossy()) {
+                Ok(paths) => files.extend(paths.filter_map(Result::ok)),
+                Err(error) => {
+                    self.add(&format!("experts[{at}]"), format!("{pattern:?}: {error}"), "a path, with * and ?");
+                    continue;
+                }
+            }
+            if files.len() == before {
+                let problem = format!("{} names no file", complete.display());
+                self.add(&format!("experts[{at}]"), problem, "at least one file");
+            }
+        }
+        files.sort();
+        files.dedup();
+        files
+    }
+}
+
+fn is_dns_label(name: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=MAX_NAME_BYTES).contains(&name.len())
+        && name.bytes().all(inner)
+        && !name.starts_with('-')
+        && !name.ends_with('-')
+}

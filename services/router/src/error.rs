@@ -1,0 +1,100 @@
+//! Everything that can go wrong with a request, and the one place that says which gRPC status that is.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use consilium_mesh::errors::Refusal;
+use tonic::{Code, Status};
+
+/// Why a request has no answer. Never contains the query.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    #[error("{}", violations.iter().map(|v| format!("{}: {}", v.field, v.problem)).collect::<Vec<_>>().join("; "))]
+    Invalid { violations: Vec<Violation> },
+    #[error("{field}: the mesh has no {what}")]
+    Unknown { field: String, what: String },
+    #[error("the deadline passed before an expert was called")]
+    DeadlineExceeded,
+    #[error("no live instance of {}", experts.join(", "))]
+    NoLiveInstance { experts: Vec<String> },
+    #[error("the gate cannot decide now: {reason}")]
+    GateUnavailable { reason: &'static str },
+    #[error("{expert}: {}", failure.message)]
+    Failed { expert: String, failure: Failure },
+    #[error("the caller went away")]
+    Gone,
+}
+
+/// One thing that is wrong with a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// Path of the field, for example `query.attributes[audience]`.
+    pub field: String,
+    /// What was wrong and what was expected.
+    pub problem: String,
+}
+
+impl Violation {
+    pub(crate) fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self { field: field.into(), problem: problem.into() }
+    }
+}
+
+/// Why a leg, or one attempt of it, has no answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Failure {
+    pub code: Code,
+    /// `UPPER_SNAKE_CASE`.
+    pub reason: String,
+    pub message: String,
+    /// Worth another try after this long.
+    pub retry_after: Option<Duration>,
+    pub metadata: BTreeMap<String, String>,
+}
+
+impl Failure {
+    pub(crate) fn new(code: Code, reason: &str, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            reason: reason.to_owned(),
+            message: message.into(),
+            retry_after: None,
+            metadata: BTreeMap::new(),
+        }
+    }
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        let message = error.to_string();
+        match error {
+            Error::Invalid { violations } => violations
+                .into_iter()
+                .fold(Refusal::new(Code::InvalidArgument, "INVALID_REQUEST", message), |refusal, v| {
+                    refusal.with_violation(v.field, v.problem)
+                })
+                .into_status(),
+            Error::Unknown { field, what } => Refusal::new(Code::NotFound, "UNKNOWN_EXPERT", message)
+                .with_metadata("field", field)
+                .with_metadata("missing", what)
+                .into_status(),
+            Error::DeadlineExceeded => {
+                Refusal::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", message).into_status()
+            }
+            Error::NoLiveInstance { experts } => Refusal::new(Code::Unavailable, "NO_LIVE_INSTANCE", message)
+                .with_metadata("experts", experts.join(","))
+                .into_status(),
+            Error::GateUnavailable { reason } => {
+                Refusal::new(Code::Unavailable, "GATE_UNAVAILABLE", message).with_metadata("cause", reason).into_status()
+            }
+            Error::Failed { expert, failure } => {
+                let refusal = Refusal::new(failure.code, failure.reason, message).with_metadata("expert", expert);
+                let refusal = failure.metadata.into_iter().fold(refusal, |refusal, (k, v)| refusal.with_metadata(k, v));
+                match failure.retry_after {
+                    Some(after) => refusal.with_retry_after(after).into_status(),
+                    None => refusal.into_status(),
+                }
+            }
+            Error::Gone => Refusal::new(Code::Cancelled, "CALLER_GONE", message).into_status(),
+        }
+    }
+}

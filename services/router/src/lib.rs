@@ -1,0 +1,132 @@
+//! The router: one query in, the right expert's answer out.
+//!
+//! Start reading at [`pipeline`]: it is the walk of a request in six steps, each a module of its own.
+//! [`run`] puts a router on a listener; what it needs comes as arguments, so a test runs the real thing on port 0.
+
+mod admission;
+mod balance;
+mod call;
+mod catalog;
+mod combine;
+mod config;
+mod error;
+mod gate;
+mod learn;
+mod metrics;
+mod pipeline;
+mod plan;
+mod server;
+mod slo;
+mod wire;
+
+use std::{fmt, sync::Arc};
+
+use arc_swap::ArcSwap;
+use consilium_gate::Encoder;
+use consilium_mesh::{drain, health::Readiness, limits::Limits, metrics::Metrics, registry::Registry, serve};
+use consilium_proto::v1::{catalog_service_server::CatalogServiceServer, router_service_server::RouterServiceServer};
+use tokio::{net::TcpListener, sync::watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use self::{
+    admission::{MAX_TEXT_BYTES, MAX_TOP_K},
+    config::Config,
+    server::REQUEST_ID,
+};
+
+/// What a router needs beside its configuration.
+pub struct Parts {
+    /// Where it serves.
+    pub listener: TcpListener,
+    pub registry: Arc<dyn Registry>,
+    /// Reads queries for the gate.
+    pub encoder: Arc<dyn Encoder>,
+    pub metrics: Metrics,
+    /// Ready once the gate knows the experts of the registry.
+    pub readiness: Readiness,
+}
+
+/// Why a router could not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the gate cannot be made")]
+    Gate(#[source] consilium_gate::Error),
+    #[error("the router cannot serve")]
+    Serve(#[source] serve::Error),
+    #[error("the router's tasks ended before it was told to stop")]
+    Ended,
+}
+
+/// Serves until `stop`, then leaves in order: not ready, keep serving while callers take notice, end long streams,
+/// finish what runs.
+pub async fn run(config: Config, parts: Parts, stop: CancellationToken) -> Result<drain::Report, Error> {
+    let Parts { listener, registry, encoder, metrics, readiness } = parts;
+    let learnt = readiness.latch("gate");
+    let model = Arc::new(consilium_gate::Gate::new(config.gate.clone(), encoder).map_err(Error::Gate)?);
+    let catalog = Arc::new(ArcSwap::from_pointee(catalog::Catalog::default()));
+    let counters = metrics::Metrics::on(&metrics);
+
+    let limits = Limits::default();
+    let options = serve::Options {
+        name: "router",
+        limits,
+        deadlines: serve::Deadlines { default: config.default_deadline, max: config.max_deadline },
+        tls: None,
+        reflection: config.reflection,
+    };
+    let server = serve::Server::new(listener, options).with_metrics(&metrics).with_health([readiness.clone()]);
+    let (in_flight, long_streams) = (server.in_flight(), server.long_streams());
+
+    let tasks = TaskTracker::new();
+    let ending = CancellationToken::new();
+    let (published, catalogs) = watch::channel(catalog.load_full());
+    let learner = learn::Learner {
+        snapshots: registry.watch(),
+        catalog: Arc::clone(&catalog),
+        gate: Arc::clone(&model),
+        published,
+        ready: learnt,
+    };
+    tasks.spawn(learner.run(ending.clone()));
+
+    let pipeline = pipeline::Pipeline {
+        admission: admission::Admission { default_deadline: config.default_deadline },
+        gate: gate::Gate { model, fallback: config.gate.fallback.clone(), metrics: counters.clone() },
+        caller: call::Caller::new(Arc::clone(&catalog), counters.clone(), limits.max_message_bytes),
+        catalog,
+    };
+    let router = server::Router { pipeline: Arc::new(pipeline), tasks: tasks.clone() };
+    let catalogs = server::Catalogs { mesh: config.name.clone(), catalogs, metrics: counters, stop: long_streams.clone() };
+    let server = server
+        .add_service(
+            RouterServiceServer::new(router)
+                .max_decoding_message_size(limits.max_message_bytes)
+                .max_encoding_message_size(limits.max_message_bytes),
+        )
+        .add_service(CatalogServiceServer::new(catalogs));
+
+    let serving = CancellationToken::new();
+    let mut served = tasks.spawn(server.serve(serving.clone(), config.grace));
+    tokio::select! {
+        () = stop.cancelled() => {}
+        ended = &mut served => return Err(ended.map_or(Error::Ended, |ended| ended.err().map_or(Error::Ended, Error::Serve))),
+    }
+    let leaving =
+        drain::Leaving { readiness: &readiness, registration: None, long_streams, stop: serving, in_flight };
+    let mut outcome = Ok(());
+    let finished = async {
+        outcome = served.await.map_err(|_| Error::Ended).and_then(|ended| ended.map_err(Error::Serve));
+        ending.cancel();
+        tasks.close();
+        tasks.wait().await;
+    };
+    let options = drain::Options { settle: config.settle, budget: config.grace, ..drain::Options::default() };
+    let report = drain::leave(leaving, finished, options).await;
+    outcome.map(|()| report)
+}
+
+impl fmt::Debug for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts").field("listener", &self.listener).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,66 @@
+//! The walk of a request, in order. A newcomer reads this first.
+//!
+//! Failing is for `admission` (may this run at all) and `call` (did it); the gate and the plan describe.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::time::Instant;
+
+use crate::{
+    admission::{Admission, Admitted, Request},
+    call::{Caller, Reply},
+    catalog::Catalog,
+    combine::{self, Merged},
+    error::Error,
+    gate::{Decision, Gate},
+    plan::{self, Plan},
+};
+
+/// The six steps and what they share.
+#[derive(Debug)]
+pub(crate) struct Pipeline {
+    pub(crate) admission: Admission,
+    pub(crate) gate: Gate,
+    pub(crate) caller: Caller,
+    pub(crate) catalog: Arc<ArcSwap<Catalog>>,
+}
+
+/// Who is told what happens, in this order: `decided` once, then for each leg any number of `text` and one `replied`,
+/// then `done` once, unless the query was refused or failed.
+pub(crate) trait EventSink: Send {
+    /// Whether pieces of text are wanted as they come.
+    const WANTS_TEXT: bool;
+
+    fn decided(&mut self, decision: &Decision, plan: &Plan) -> impl Future<Output = Result<(), Error>> + Send;
+    fn text(&mut self, leg: usize, text: String) -> impl Future<Output = Result<(), Error>> + Send;
+    fn replied(&mut self, reply: &Reply) -> impl Future<Output = Result<(), Error>> + Send;
+    fn done(&mut self, merged: Option<Merged>) -> impl Future<Output = Result<(), Error>> + Send;
+}
+
+impl Pipeline {
+    /// Routes one request and runs what it needs.
+    pub(crate) async fn dispatch(&self, request: Request, events: &mut impl EventSink) -> Result<(), Error> {
+        let (admitted, decision, plan) = self.decide(request, events).await?;
+        if decision.runs_nothing()? {
+            return events.done(None).await;
+        }
+        let replies = self.caller.run(&plan, &admitted, decision.vector(), events).await?;
+        let merged = combine::merge(&replies, admitted.options().combine, decision.misses_somebody())?;
+        events.done(Some(merged)).await
+    }
+
+    /// The same walk up to the plan.
+    pub(crate) async fn explain(&self, request: Request, events: &mut impl EventSink) -> Result<(), Error> {
+        self.decide(request, events).await.map(drop)
+    }
+
+    async fn decide(&self, request: Request, events: &mut impl EventSink) -> Result<(Admitted, Decision, Plan), Error> {
+        let catalog = self.catalog.load_full();
+        let admitted = self.admission.admit(request, &catalog, &self.gate)?;
+        let decision = self.gate.decide(&admitted, &catalog).await;
+        let plan = plan::build(&decision, &catalog, admitted.deadline(), Instant::now());
+        events.decided(&decision, &plan).await?;
+        Ok((admitted, decision, plan))
+    }
+}

@@ -1,0 +1,142 @@
+//! What to run for one request: stages of legs, each leg with its budget. Pure: a decision, the catalogue and a
+//! deadline go in, a plan comes out, nothing is called and nothing can fail.
+
+use std::{sync::Arc, time::Duration};
+
+use consilium_mesh::registry::Slo;
+use tokio::time::Instant;
+
+use crate::{catalog::Catalog, gate::Decision};
+
+/// Kept back from the deadline for combining and for the way to the client, so that the caller gets our own answer
+/// and not a bare timeout.
+const RESERVE: Duration = Duration::from_millis(5);
+
+/// Stages run in order until one satisfies.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Plan {
+    pub(crate) stages: Vec<Stage>,
+}
+
+/// Legs that run side by side.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Stage {
+    pub(crate) legs: Vec<Leg>,
+}
+
+/// One (expert, version) of a stage.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Leg {
+    /// Position in the plan, over all stages.
+    pub(crate) index: usize,
+    pub(crate) expert: Arc<str>,
+    pub(crate) version: Arc<str>,
+    /// How long it may take, retries included; never beyond the request's deadline, whatever the stages before took.
+    pub(crate) budget: Duration,
+    pub(crate) slo: Slo,
+    pub(crate) idempotent: bool,
+    /// Live instances when the plan was made.
+    pub(crate) live: usize,
+}
+
+
+/// The experts that the decision selected make the first stage; where a fallback expert stands ready and was not
+/// selected itself, it is the second, for the case that nobody in the first can answer.
+pub(crate) fn build(decision: &Decision, catalog: &Catalog, deadline: Instant, now: Instant) -> Plan {
+    let mut groups = vec![decision.selected().collect::<Vec<_>>()];
+    groups.extend(decision.reserve().map(|expert| vec![expert]));
+
+    let mut index = 0;
+    let mut stages = Vec::new();
+    for group in groups {
+        let mut legs = Vec::new();
+        for choice in group {
+            let Some(target) = catalog.target(choice.expert, choice.version) else { continue };
+            legs.push(Leg {
+                index,
+                expert: choice.expert.into(),
+                version: target.card.version.as_str().into(),
+                budget: Duration::ZERO,
+                slo: target.card.slo,
+                idempotent: target.card.idempotent,
+                live: target.live,
+            });
+            index += 1;
+        }
+        if !legs.is_empty() {
+            stages.push(Stage { legs });
+        }
+    }
+    allot(&mut stages, deadline.saturating_duration_since(now).saturating_sub(RESERVE));
+    Plan { stages }
+}
+
+/// Gives every leg its budget: the last stage may use all that remains, an earlier one leaves to each later one that
+/// stage's objective, but never gets less than its own objective as long as that much remains.
+fn allot(stages: &mut [Stage], remaining: Duration) {
+    let mut later = Duration::ZERO;
+    for stage in stages.iter_mut().rev() {
+        let objective = stage.legs.iter().map(|leg| leg.slo.latency).max().unwrap_or_default();
+        for leg in &mut stage.legs {
+            leg.budget = remaining.saturating_sub(later).max(leg.slo.latency.min(remaining));
+        }
+        later += objective;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn stage(latencies: &[u64]) -> Stage {
+        let leg = |ms: &u64| Leg {
+            index: 0,
+            expert: "e".into(),
+            version: "1".into(),
+            budget: Duration::ZERO,
+            slo: Slo { latency: Duration::from_millis(*ms), objective: 0.99, first_token: None },
+            idempotent: true,
+            live: 1,
+        };
+        Stage { legs: latencies.iter().map(leg).collect() }
+    }
+
+    fn budgets(stages: &[Stage]) -> Vec<u128> {
+        stages.iter().flat_map(|stage| &stage.legs).map(|leg| leg.budget.as_millis()).collect()
+    }
+
+    #[test]
+    fn the_first_stage_leaves_the_fallback_its_objective() {
+        let mut stages = [stage(&[150]), stage(&[200])];
+        allot(&mut stages, Duration::from_secs(2));
+        assert_eq!(budgets(&stages), [1800, 2000]);
+    }
+
+    #[test]
+    fn when_time_is_short_the_chosen_expert_comes_first() {
+        let mut stages = [stage(&[150]), stage(&[200])];
+        allot(&mut stages, Duration::from_millis(250));
+        assert_eq!(budgets(&stages), [150, 250]);
+        allot(&mut stages, Duration::from_millis(100));
+        assert_eq!(budgets(&stages), [100, 100]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_leg_gets_more_than_remains(
+            plan in prop::collection::vec(prop::collection::vec(1..5000_u64, 1..4), 1..4),
+            remaining in 0..10_000_u64,
+        ) {
+            let mut stages: Vec<_> = plan.iter().map(|latencies| stage(latencies)).collect();
+            allot(&mut stages, Duration::from_millis(remaining));
+            for (stage, latencies) in stages.iter().zip(&plan) {
+                for (leg, latency) in stage.legs.iter().zip(latencies) {
+                    prop_assert!(leg.budget <= Duration::from_millis(remaining));
+                    prop_assert!(leg.budget >= Duration::from_millis(remaining.min(*latency)));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! CatalogService: who is in the mesh, and how well they do.
+
+use std::{pin::Pin, sync::Arc};
+
+use consilium_mesh::registry::{self, State, Track};
+use consilium_proto::v1::{self, catalog_service_server::CatalogService, instance};
+use futures::Stream;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+use super::encode;
+use crate::{
+    catalog::{Catalog, newest_first},
+    metrics::Metrics,
+};
+
+/// The catalogue as clients see it.
+#[derive(Debug, Clone)]
+pub(crate) struct Catalogs {
+    pub(crate) mesh: String,
+    /// What the router acts on; changes once the gate has learnt what changed.
+    pub(crate) catalogs: watch::Receiver<Arc<Catalog>>,
+    pub(crate) metrics: Metrics,
+    /// Ends the streams, which would otherwise keep the server from stopping.
+    pub(crate) stop: CancellationToken,
+}
+
+impl Catalogs {
+    fn message(&self, catalog: &Catalog) -> v1::Catalog {
+        let snapshot = catalog.snapshot();
+        let experts = snapshot.experts.values().map(|expert| {
+            let in_flight = |instance: &str| catalog.pool(&expert.name).map_or(0, |pool| pool.in_flight(instance));
+            let slo = newest_first(expert).first().map(|card| {
+                let (good, total) = self.metrics.legs(&expert.name);
+                v1::SloState { slo: Some(slo(&card.slo)), good, total }
+            });
+            v1::Expert {
+                name: expert.name.clone(),
+                cards: newest_first(expert).into_iter().map(|card| self::card(card)).collect(),
+                instances: expert
+                    .instances
+                    .values()
+                    .map(|instance| self::instance(instance, in_flight(&instance.record.instance)))
+                    .collect(),
+                slo,
+            }
+        });
+        v1::Catalog { mesh: self.mesh.clone(), revision: snapshot.revision, experts: experts.collect() }
+    }
+}
+
+#[tonic::async_trait]
+impl CatalogService for Catalogs {
+    async fn list_experts(
+        &self,
+        _: Request<v1::ListExpertsRequest>,
+    ) -> Result<Response<v1::ListExpertsResponse>, Status> {
+        let catalog = Arc::clone(&self.catalogs.borrow());
+        Ok(Response::new(v1::ListExpertsResponse { catalog: Some(self.message(&catalog)) }))
+    }
+
+    type WatchExpertsStream = Pin<Box<dyn Stream<Item = Result<v1::WatchExpertsResponse, Status>> + Send>>;
+
+    async fn watch_experts(
+        &self,
+        _: Request<v1::WatchExpertsRequest>,
+    ) -> Result<Response<Self::WatchExpertsStream>, Status> {
+        let this = self.clone();
+        let mut catalogs = self.catalogs.clone();
+        catalogs.mark_changed();
+        Ok(Response::new(Box::pin(async_stream::stream! {
+            loop {
+                tokio::select! {
+                    () = this.stop.cancelled() => break,
+                    changed = catalogs.changed() => if changed.is_err() { break },
+                }
+                let catalog = Arc::clone(&catalogs.borrow_and_update());
+                yield Ok(v1::WatchExpertsResponse { catalog: Some(this.message(&catalog)) });
+            }
+        })))
+    }
+}
+
+fn card(card: &registry::Card) -> v1::Card {
+    let values = |values: &Vec<String>| v1::Values { values: values.clone() };
+    let model = |model: &registry::ModelRef| v1::ModelRef { name: model.name.clone(), digest: model.digest.clone() };
+    v1::Card {
+        expert: card.expert.clone(),
+        version: card.version.clone(),
+        summary: card.summary.clone(),
+        examples: card.examples.clone(),
+        serves: card.serves.iter().map(|(name, served)| (name.clone(), values(served))).collect(),
+        accepts: card.accepts.clone(),
+        task: card.task.clone(),
+        slo: Some(slo(&card.slo)),
+        price: card.price.as_ref().map(|price| v1::Price {
+            currency: price.currency.clone(),
+            per_call: price.per_call,
+            per_thousand_tokens: price.per_thousand_tokens,
+        }),
+        idempotent: card.idempotent,
+        hedge: card.hedge,
+        models: card.models.iter().map(model).collect(),
+        digest: card.digest(),
+        created: None,
+    }
+}
+
+fn instance(instance: &registry::Instance, in_flight: u32) -> v1::Instance {
+    let record = &instance.record;
+    let state = match record.state {
+        State::Serving => instance::State::Serving,
+        State::Draining => instance::State::Draining,
+    };
+    let track = match record.track {
+        Track::Live => instance::Track::Live,
+        Track::Canary => instance::Track::Canary,
+        Track::Shadow => instance::Track::Shadow,
+    };
+    v1::Instance {
+        id: record.instance.clone(),
+        version: record.version.clone(),
+        address: instance.address.clone(),
+        state: state.into(),
+        track: track.into(),
+        zone: record.zone.clone(),
+        epoch: record.epoch.clone(),
+        in_flight,
+        software: record.software.clone(),
+    }
+}
+
+fn slo(slo: &registry::Slo) -> v1::Slo {
+    v1::Slo {
+        latency: Some(encode::duration(slo.latency)),
+        objective: slo.objective,
+        first_token: slo.first_token.map(encode::duration),
+    }
+}

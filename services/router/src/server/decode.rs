@@ -1,0 +1,86 @@
+//! Protobuf requests as the router's own types. What a message can say wrong by its shape alone is refused here; what
+//! it can say wrong about the mesh is admission's business.
+
+use std::collections::BTreeMap;
+
+use consilium_gate::{Caller, Query};
+use consilium_proto::v1;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::{
+    admission::{Options, Request},
+    error::{Error, Violation},
+    wire::{Combine, Payload},
+};
+
+/// The three parts that every request of the RouterService has, as one request.
+pub(super) fn request(
+    query: Option<v1::Query>,
+    context: Option<v1::CallContext>,
+    options: Option<v1::DispatchOptions>,
+    deadline: Option<Instant>,
+) -> Result<Request, Error> {
+    let query = query.ok_or_else(|| invalid("query", "missing; expected a query with a text"))?;
+    let mut context = context.unwrap_or_default();
+    if context.request_id.is_empty() {
+        context.request_id = Uuid::now_v7().to_string();
+    }
+    let mut options = options.unwrap_or_default();
+    if let Some(priority) = options.priority.take() {
+        context.priority = priority;
+    }
+    let seen = Query {
+        text: query.text.clone(),
+        attributes: attributes(&query),
+        labels: query.labels.clone().into_iter().collect(),
+        caller: caller(&context)?,
+    };
+    let id = context.request_id.clone();
+    Ok(Request { id, query: seen, payload: Payload::new(query, context), options: self::options(options)?, deadline })
+}
+
+fn options(options: v1::DispatchOptions) -> Result<Options, Error> {
+    let combine = match options.combine.map(v1::Combine::try_from) {
+        None | Some(Ok(v1::Combine::Unspecified | v1::Combine::Best)) => Combine::Best,
+        Some(Ok(v1::Combine::All)) => Combine::All,
+        Some(Err(_)) => return Err(unknown("options.combine", "consilium.v1.Combine")),
+    };
+    Ok(Options {
+        top_k: options.top_k.map(|k| usize::try_from(k).unwrap_or(usize::MAX)),
+        min_confidence: options.min_confidence,
+        experts: options.experts,
+        versions: options.versions.into_iter().collect(),
+        combine,
+    })
+}
+
+fn attributes(query: &v1::Query) -> BTreeMap<String, Vec<String>> {
+    query.attributes.iter().map(|(name, values)| (name.clone(), values.values.clone())).collect()
+}
+
+/// The caller as rules see it; priorities by the last word of their name, in lower case.
+fn caller(context: &v1::CallContext) -> Result<Caller, Error> {
+    let priority = match v1::Priority::try_from(context.priority) {
+        Ok(v1::Priority::Unspecified | v1::Priority::Interactive) => "interactive",
+        Ok(v1::Priority::Critical) => "critical",
+        Ok(v1::Priority::Batch) => "batch",
+        Ok(v1::Priority::Background) => "background",
+        Err(_) => return Err(unknown("context.priority", "consilium.v1.Priority")),
+    };
+    Ok(Caller {
+        tenant: context.tenant.clone(),
+        tier: context.tier.clone(),
+        subject: context.subject.clone(),
+        purpose: context.purpose.clone(),
+        priority: priority.to_owned(),
+    })
+}
+
+fn unknown(field: &str, values: &str) -> Error {
+    invalid(field, &format!("unknown value; expected one of {values}"))
+}
+
+fn invalid(field: &str, problem: &str) -> Error {
+    Error::Invalid { violations: vec![Violation::new(field, problem)] }
+}

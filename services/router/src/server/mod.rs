@@ -1,0 +1,89 @@
+//! The incoming edge: RouterService and CatalogService. Decodes requests into the router's own types, runs the
+//! pipeline and encodes what it says. Nothing is decided here.
+
+mod catalog;
+mod decode;
+mod encode;
+mod sink;
+
+use std::{pin::Pin, sync::Arc};
+
+use consilium_mesh::{Deadline, errors::Refusal};
+use consilium_proto::v1::{self, router_service_server::RouterService};
+use futures::Stream;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::task::TaskTracker;
+use tonic::{Code, Request, Response, Status};
+
+pub(crate) use self::catalog::Catalogs;
+pub use self::sink::REQUEST_ID;
+use self::sink::{Collect, Forward};
+use crate::pipeline::Pipeline;
+
+/// Events that a slow caller of `StreamDispatch` may leave unread before its legs wait.
+const EVENTS_AHEAD: usize = 16;
+
+/// The router's front door.
+#[derive(Debug, Clone)]
+pub(crate) struct Router {
+    pub(crate) pipeline: Arc<Pipeline>,
+    /// Owns what runs for streams.
+    pub(crate) tasks: TaskTracker,
+}
+
+#[tonic::async_trait]
+impl RouterService for Router {
+    async fn dispatch(&self, request: Request<v1::DispatchRequest>) -> Result<Response<v1::DispatchResponse>, Status> {
+        let deadline = Deadline::of(request.extensions()).map(Deadline::instant);
+        let v1::DispatchRequest { query, context, options } = request.into_inner();
+        let request = decode::request(query, context, options, deadline)?;
+        let mut events = Collect::new(&request);
+        self.pipeline.dispatch(request, &mut events).await.map_err(|error| events.failed(error))?;
+        Ok(Response::new(events.into_response()))
+    }
+
+    type StreamDispatchStream = Pin<Box<dyn Stream<Item = Result<v1::StreamDispatchResponse, Status>> + Send>>;
+
+    async fn stream_dispatch(
+        &self,
+        request: Request<v1::StreamDispatchRequest>,
+    ) -> Result<Response<Self::StreamDispatchStream>, Status> {
+        let deadline = Deadline::of(request.extensions()).map(Deadline::instant);
+        let v1::StreamDispatchRequest { query, context, options } = request.into_inner();
+        let request = decode::request(query, context, options, deadline)?;
+        let (send, events) = mpsc::channel(EVENTS_AHEAD);
+        let pipeline = Arc::clone(&self.pipeline);
+        // The deadline layer leaves streams alone, so this one keeps its own: past it, nobody reads.
+        self.tasks.spawn(async move {
+            let mut sink = Forward::new(&request, send.clone());
+            let run = async { pipeline.dispatch(request, &mut sink).await.map_err(|error| sink.failed(error)) };
+            let outcome = tokio::select! {
+                outcome = run => outcome,
+                () = send.closed() => return,
+            };
+            if let Err(status) = outcome {
+                // The caller may have gone meanwhile; then nobody needs the status.
+                drop(send.send(Err(status)).await);
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(events))))
+    }
+
+    async fn explain(&self, request: Request<v1::ExplainRequest>) -> Result<Response<v1::ExplainResponse>, Status> {
+        let deadline = Deadline::of(request.extensions()).map(Deadline::instant);
+        let v1::ExplainRequest { query, context, options } = request.into_inner();
+        let request = decode::request(query, context, options, deadline)?;
+        let mut events = Collect::new(&request);
+        self.pipeline.explain(request, &mut events).await.map_err(|error| events.failed(error))?;
+        Ok(Response::new(events.into_explanation()))
+    }
+
+    async fn send_feedback(
+        &self,
+        _: Request<v1::SendFeedbackRequest>,
+    ) -> Result<Response<v1::SendFeedbackResponse>, Status> {
+        let message = "this router gives out no feedback tokens, so there is nothing to send feedback for";
+        Err(Refusal::new(Code::Unimplemented, "NO_FEEDBACK", message).into_status())
+    }
+}

@@ -1,0 +1,122 @@
+//! Where a pipeline's events go: collected for a unary reply, or forwarded as they come.
+
+use consilium_proto::v1::{self, stream_dispatch_response::Event};
+use tokio::sync::mpsc;
+use tonic::{Status, metadata::MetadataValue};
+
+use super::encode;
+use crate::{admission::Request, call::Reply, combine::Merged, error::Error, gate::Decision, pipeline::EventSink, plan::Plan};
+
+/// Metadata under which every reply and every error says which request it belongs to.
+pub const REQUEST_ID: &str = "consilium-request-id";
+
+/// Everything that happened, for one reply at the end.
+#[derive(Debug)]
+pub(super) struct Collect {
+    response: v1::DispatchResponse,
+    plan: Option<v1::Plan>,
+}
+
+impl Collect {
+    pub(super) fn new(request: &Request) -> Self {
+        let response = v1::DispatchResponse { request_id: request.id.clone(), ..Default::default() };
+        Self { response, plan: None }
+    }
+
+    pub(super) fn failed(&self, error: Error) -> Status {
+        failed(&self.response.request_id, error)
+    }
+
+    pub(super) fn into_response(self) -> v1::DispatchResponse {
+        self.response
+    }
+
+    pub(super) fn into_explanation(self) -> v1::ExplainResponse {
+        let v1::DispatchResponse { request_id, decision, .. } = self.response;
+        v1::ExplainResponse { request_id, decision, plan: self.plan }
+    }
+}
+
+impl EventSink for Collect {
+    const WANTS_TEXT: bool = false;
+
+    async fn decided(&mut self, decision: &Decision, plan: &Plan) -> Result<(), Error> {
+        self.response.decision = Some(encode::decision(decision));
+        self.plan = Some(encode::plan(plan));
+        Ok(())
+    }
+
+    async fn text(&mut self, _: usize, _: String) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn replied(&mut self, reply: &Reply) -> Result<(), Error> {
+        self.response.replies.push(encode::reply(reply));
+        Ok(())
+    }
+
+    async fn done(&mut self, merged: Option<Merged>) -> Result<(), Error> {
+        if let Some(merged) = merged {
+            self.response.answer = Some(merged.answer.into_message());
+            self.response.partial = merged.partial;
+        }
+        Ok(())
+    }
+}
+
+/// Sends every event on at once. A caller who reads slowly slows the legs down, one who goes away ends them.
+#[derive(Debug)]
+pub(super) struct Forward {
+    request_id: String,
+    events: mpsc::Sender<Result<v1::StreamDispatchResponse, Status>>,
+}
+
+impl Forward {
+    pub(super) fn new(request: &Request, events: mpsc::Sender<Result<v1::StreamDispatchResponse, Status>>) -> Self {
+        Self { request_id: request.id.clone(), events }
+    }
+
+    pub(super) fn failed(&self, error: Error) -> Status {
+        failed(&self.request_id, error)
+    }
+
+    async fn send(&self, event: Event) -> Result<(), Error> {
+        let message = v1::StreamDispatchResponse { event: Some(event) };
+        self.events.send(Ok(message)).await.map_err(|_| Error::Gone)
+    }
+}
+
+impl EventSink for Forward {
+    const WANTS_TEXT: bool = true;
+
+    async fn decided(&mut self, decision: &Decision, _: &Plan) -> Result<(), Error> {
+        self.send(Event::Decision(encode::decision(decision))).await
+    }
+
+    async fn text(&mut self, leg: usize, text: String) -> Result<(), Error> {
+        let leg = u32::try_from(leg).unwrap_or(u32::MAX);
+        self.send(Event::Delta(v1::TextDelta { leg, text })).await
+    }
+
+    async fn replied(&mut self, reply: &Reply) -> Result<(), Error> {
+        self.send(Event::Reply(encode::reply(reply))).await
+    }
+
+    async fn done(&mut self, merged: Option<Merged>) -> Result<(), Error> {
+        let mut done = v1::Done { request_id: self.request_id.clone(), ..Default::default() };
+        if let Some(merged) = merged {
+            done.answer = Some(merged.answer.into_message());
+            done.partial = merged.partial;
+        }
+        self.send(Event::Done(done)).await
+    }
+}
+
+/// The error's status, with the request's id so that a caller's report can be found again.
+fn failed(request_id: &str, error: Error) -> Status {
+    let mut status = Status::from(error);
+    if let Ok(id) = MetadataValue::try_from(request_id) {
+        status.metadata_mut().insert(REQUEST_ID, id);
+    }
+    status
+}

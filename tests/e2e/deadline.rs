@@ -1,0 +1,88 @@
+//! A deadline that passes is DEADLINE_EXCEEDED, never CANCELLED, wherever the request is at that moment.
+
+use std::time::Duration;
+
+use consilium_proto::{client::router_service_client::RouterServiceClient, v1};
+use consilium_tests::{Behaviour, Mesh, question};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use tonic::{Code, Request, body::Body};
+
+const SHORT: Duration = Duration::from_millis(100);
+
+/// A client without a timer of its own. tonic's channel has one, which reads `grpc-timeout` as well and would answer
+/// before the router does, so that nothing would be learnt about the router.
+fn patient(mesh: &Mesh) -> RouterServiceClient<Client<HttpConnector, Body>> {
+    let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+    RouterServiceClient::with_origin(client, mesh.origin.clone())
+}
+
+fn within<T>(message: T, timeout: Duration) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(timeout);
+    request
+}
+
+async fn dispatch(mesh: &Mesh, text: &str) -> tonic::Status {
+    patient(mesh).dispatch(within(question(text), SHORT)).await.expect_err("nothing comes in time")
+}
+
+#[tokio::test]
+async fn in_the_expert() {
+    let mesh = Mesh::start("").await;
+    let oracle = mesh.script("oracle", Behaviour::Hold).await;
+    let status = dispatch(&mesh, "ask oracle something").await;
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+    oracle.abandoned(1).await;
+}
+
+#[tokio::test]
+async fn in_the_gate() {
+    let mesh = Mesh::start("").await;
+    let oracle = mesh.script("oracle", Behaviour::Answer).await;
+    let status = dispatch(&mesh, "hold the gate up").await;
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+    assert_eq!(oracle.calls(), 0);
+}
+
+#[tokio::test]
+async fn in_a_stream() {
+    let mesh = Mesh::start("").await;
+    let oracle = mesh.script("oracle", Behaviour::Hold).await;
+    let request = v1::StreamDispatchRequest { query: question("ask oracle something").query, ..Default::default() };
+    let opened = patient(&mesh).stream_dispatch(within(request, SHORT)).await;
+    let status = match opened {
+        Err(status) => status,
+        Ok(stream) => {
+            let mut stream = stream.into_inner();
+            loop {
+                match stream.message().await {
+                    Ok(Some(_)) => {}
+                    Ok(None) => panic!("the stream ended without saying why"),
+                    Err(status) => break status,
+                }
+            }
+        }
+    };
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+    oracle.abandoned(1).await;
+}
+
+#[tokio::test]
+async fn the_meshs_default_holds_for_who_brings_none() {
+    let mesh = Mesh::start("default_deadline: 100ms").await;
+    let _oracle = mesh.script("oracle", Behaviour::Hold).await;
+    let status = mesh.ask("ask oracle something").await.expect_err("nothing comes in time");
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+}
+
+#[tokio::test]
+async fn the_meshs_maximum_caps_what_is_asked_for() {
+    let mesh = Mesh::start("default_deadline: 50ms\nmax_deadline: 100ms").await;
+    let _oracle = mesh.script("oracle", Behaviour::Hold).await;
+    let request = within(question("ask oracle something"), Duration::from_secs(3600));
+    let status = patient(&mesh).dispatch(request).await.expect_err("nothing comes in time");
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+}

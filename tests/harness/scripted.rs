@@ -1,0 +1,236 @@
+//! An expert that does as it is told, served exactly as a real one is: for faults that a real expert cannot be made to
+//! show on demand.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use consilium_mesh::{
+    health::Readiness,
+    registry::{Card, Cost, RECORD_SCHEMA, Record, Registration, Registry, Slo, State, Track},
+    serve,
+};
+use consilium_proto::v1::{
+    self,
+    expert_service_server::{ExpertService, ExpertServiceServer},
+};
+use futures::Stream;
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+use uuid::Uuid;
+
+/// What it does with a call.
+#[derive(Debug, Clone)]
+pub enum Behaviour {
+    Answer,
+    /// Answers once [`Scripted::release`] is called.
+    Hold,
+    Fail(Status),
+    /// Streams these pieces of text, then answers.
+    Stream(Vec<&'static str>),
+}
+
+/// A running scripted expert. Dropping it is a crash.
+#[derive(Debug)]
+pub struct Scripted {
+    state: Arc<Shared>,
+    pub instance: String,
+    registration: Box<dyn Registration>,
+    stop: CancellationToken,
+    tasks: JoinSet<Result<(), serve::Error>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    expert: String,
+    instance: String,
+    behaviour: Mutex<Behaviour>,
+    calls: watch::Sender<usize>,
+    abandoned: watch::Sender<usize>,
+    running: AtomicUsize,
+    released: CancellationToken,
+}
+
+impl Scripted {
+    /// Joins `expert` of the registry as one more instance.
+    pub async fn join(registry: &dyn Registry, card: Card, behaviour: Behaviour) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let address = listener.local_addr().expect("a bound port has an address").to_string();
+        let epoch = Uuid::now_v7().to_string();
+        let instance = format!("{}-scripted-{}", card.expert, &epoch[24..]);
+        let state = Arc::new(Shared {
+            expert: card.expert.clone(),
+            instance: instance.clone(),
+            behaviour: Mutex::new(behaviour),
+            calls: watch::Sender::new(0),
+            abandoned: watch::Sender::new(0),
+            running: AtomicUsize::new(0),
+            released: CancellationToken::new(),
+        });
+        let readiness = Readiness::new(card.expert.as_str());
+        readiness.latch("scripted").set();
+        let stop = CancellationToken::new();
+        let options = serve::Options { name: "scripted", ..serve::Options::default() };
+        let server = serve::Server::new(listener, options)
+            .with_health([readiness])
+            .add_service(ExpertServiceServer::from_arc(Arc::clone(&state)));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(server.serve(stop.clone(), Duration::ZERO));
+        let record = Record {
+            schema: RECORD_SCHEMA,
+            instance: instance.clone(),
+            epoch,
+            expert: card.expert.clone(),
+            address,
+            version: card.version.clone(),
+            state: State::Serving,
+            track: Track::Live,
+            card_digest: String::new(),
+            models: Vec::new(),
+            zone: String::new(),
+            tls: false,
+            server_name: String::new(),
+            executors: 1,
+            batch_units: 1,
+            cost: Cost::default(),
+            keepalive_ms: None,
+            software: "scripted".into(),
+        };
+        let registration = registry.register(card, record).await.expect("the registry takes a scripted expert");
+        Self { state, instance, registration, stop, tasks }
+    }
+
+    /// A card for an expert that exists only as scripted instances.
+    pub fn card(expert: &str, examples: &[&str]) -> Card {
+        Card {
+            expert: expert.into(),
+            version: "1".into(),
+            summary: format!("A scripted expert called {expert}."),
+            examples: examples.iter().map(|&example| example.into()).collect(),
+            serves: std::collections::BTreeMap::new(),
+            accepts: vec!["text".into()],
+            task: "scripted".into(),
+            slo: Slo { latency: Duration::from_millis(500), objective: 0.9, first_token: None },
+            price: None,
+            idempotent: true,
+            hedge: false,
+            models: Vec::new(),
+        }
+    }
+
+    pub fn behave(&self, behaviour: Behaviour) {
+        *self.state.behaviour.lock().unwrap_or_else(PoisonError::into_inner) = behaviour;
+    }
+
+    /// Lets go of everything that is held.
+    pub fn release(&self) {
+        self.state.released.cancel();
+    }
+
+    /// Calls that arrived so far.
+    pub fn calls(&self) -> usize {
+        *self.state.calls.borrow()
+    }
+
+    /// Returns once so many calls have arrived.
+    pub async fn called(&self, times: usize) {
+        let mut calls = self.state.calls.subscribe();
+        calls.wait_for(|calls| *calls >= times).await.expect("the expert lives");
+    }
+
+    /// Returns once so many held calls were dropped without an answer.
+    pub async fn abandoned(&self, times: usize) {
+        let mut abandoned = self.state.abandoned.subscribe();
+        abandoned.wait_for(|calls| *calls >= times).await.expect("the expert lives");
+    }
+
+    /// Announces that it drains, and keeps serving.
+    pub async fn drain(&self) {
+        self.registration.drain().await.expect("the registry is in memory");
+    }
+
+    /// Stops serving while the registry still lists it.
+    pub async fn break_down(&mut self) {
+        self.stop.cancel();
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+impl Drop for Scripted {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// Counts a held call that was dropped.
+struct Held<'a>(&'a Shared, bool);
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::AcqRel);
+        if !self.1 {
+            self.0.abandoned.send_modify(|count| *count += 1);
+        }
+    }
+}
+
+impl Shared {
+    fn answer(&self) -> v1::InferResponse {
+        let text = v1::Text { text: format!("answer of {}", self.instance), finish_reason: None };
+        v1::InferResponse {
+            answer: Some(v1::Answer { body: Some(v1::answer::Body::Text(text)), ..Default::default() }),
+            timings: None,
+            expert: self.expert.clone(),
+            version: "1".into(),
+            instance: self.instance.clone(),
+        }
+    }
+
+    async fn act(&self) -> Result<v1::InferResponse, Status> {
+        self.calls.send_modify(|count| *count += 1);
+        let behaviour = self.behaviour.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match behaviour {
+            Behaviour::Answer | Behaviour::Stream(_) => Ok(self.answer()),
+            Behaviour::Fail(status) => Err(status),
+            Behaviour::Hold => {
+                self.running.fetch_add(1, Ordering::AcqRel);
+                let mut held = Held(self, false);
+                self.released.cancelled().await;
+                held.1 = true;
+                Ok(self.answer())
+            }
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl ExpertService for Shared {
+    async fn infer(&self, _: Request<v1::InferRequest>) -> Result<Response<v1::InferResponse>, Status> {
+        self.act().await.map(Response::new)
+    }
+
+    type StreamInferStream = Pin<Box<dyn Stream<Item = Result<v1::StreamInferResponse, Status>> + Send>>;
+
+    async fn stream_infer(
+        &self,
+        _: Request<v1::StreamInferRequest>,
+    ) -> Result<Response<Self::StreamInferStream>, Status> {
+        use v1::stream_infer_response::Event;
+        let behaviour = self.behaviour.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let pieces = if let Behaviour::Stream(pieces) = behaviour { pieces } else { Vec::new() };
+        let done = self.act().await?;
+        let events = pieces.into_iter().map(|piece| Event::Delta(piece.into())).chain([Event::Done(done)]);
+        let messages: Vec<_> = events.map(|event| Ok(v1::StreamInferResponse { event: Some(event) })).collect();
+        Ok(Response::new(Box::pin(futures::stream::iter(messages))))
+    }
+
+    async fn describe(&self, _: Request<v1::DescribeRequest>) -> Result<Response<v1::DescribeResponse>, Status> {
+        Ok(Response::new(v1::DescribeResponse { instance: self.instance.clone(), ..Default::default() }))
+    }
+}
