@@ -14,12 +14,31 @@ const PROTOS: [&str; 4] = [
 /// Messages that carry what people asked, what experts answered or who somebody is. They get a `Debug` that says how
 /// large they are and nothing else (`src/redacted.rs`); a test fills every message and looks for what leaks.
 const REDACTED: [&str; 19] = [
-    "Query", "Values", "Part", "Tensor", "Blob", "Turn", "CallContext", "Answer", "Classification", "Passages",
-    "Passage", "Embedding", "Text", "Tensors", "Source", "Section", "TextDelta", "StreamInferResponse",
+    "Query",
+    "Values",
+    "Part",
+    "Tensor",
+    "Blob",
+    "Turn",
+    "CallContext",
+    "Answer",
+    "Classification",
+    "Passages",
+    "Passage",
+    "Embedding",
+    "Text",
+    "Tensors",
+    "Source",
+    "Section",
+    "TextDelta",
+    "StreamInferResponse",
     "SendFeedbackRequest",
 ];
 
-#[expect(clippy::disallowed_methods, reason = "cargo speaks to build scripts through the environment")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "cargo speaks to build scripts through the environment"
+)]
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=consilium");
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);

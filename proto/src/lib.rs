@@ -5,6 +5,7 @@ mod codec;
 mod redacted;
 
 /// Messages and server traits of `consilium.v1`.
+#[expect(clippy::large_enum_variant, reason = "generated code")]
 pub mod v1 {
     tonic::include_proto!("consilium.v1");
 }

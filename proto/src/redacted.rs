@@ -18,6 +18,23 @@ macro_rules! redacted {
 }
 
 redacted!(
-    Query, Values, Part, Tensor, Blob, Turn, CallContext, Answer, Classification, Passages, Passage, Embedding, Text,
-    Tensors, Source, Section, TextDelta, StreamInferResponse, SendFeedbackRequest,
+    Query,
+    Values,
+    Part,
+    Tensor,
+    Blob,
+    Turn,
+    CallContext,
+    Answer,
+    Classification,
+    Passages,
+    Passage,
+    Embedding,
+    Text,
+    Tensors,
+    Source,
+    Section,
+    TextDelta,
+    StreamInferResponse,
+    SendFeedbackRequest,
 );

@@ -14,9 +14,28 @@ const MOST_ARMS: usize = 6;
 
 /// What a log line may show: names, ids, codes and versions that operators chose. Everything else is content.
 const OPEN: [&str; 22] = [
-    "request_id", "expert", "version", "instance", "experts", "versions", "key", "value", "reason", "name",
-    "rules_matched", "gate_revision", "gate_tier", "reasons", "unavailable_experts", "source", "feedback_token",
-    "message", "metadata", "epoch", "id", "address",
+    "request_id",
+    "expert",
+    "version",
+    "instance",
+    "experts",
+    "versions",
+    "key",
+    "value",
+    "reason",
+    "name",
+    "rules_matched",
+    "gate_revision",
+    "gate_tier",
+    "reasons",
+    "unavailable_experts",
+    "source",
+    "feedback_token",
+    "message",
+    "metadata",
+    "epoch",
+    "id",
+    "address",
 ];
 
 /// The message with every field set; of each oneof the arm number `arm` (modulo its arms).
@@ -56,7 +75,11 @@ fn value_of(pool: &DescriptorPool, field: &FieldDescriptor, (depth, arm): (usize
         Kind::Message(inner) => Value::Message(filled(pool, inner.full_name(), (depth - 1, arm))),
         _ => return None,
     };
-    Some(if field.cardinality() == Cardinality::Repeated { Value::List(vec![one]) } else { one })
+    Some(if field.cardinality() == Cardinality::Repeated {
+        Value::List(vec![one])
+    } else {
+        one
+    })
 }
 
 fn check<M: Message + Default + Debug>(pool: &DescriptorPool, name: &str) {
@@ -68,7 +91,10 @@ fn check<M: Message + Default + Debug>(pool: &DescriptorPool, name: &str) {
         let printed = format!("{message:?}");
         assert!(!printed.contains(CANARY), "{name} shows content: {printed}");
     }
-    assert!(arms_with_content > 0, "{name} never carried the canary: the test would prove nothing");
+    assert!(
+        arms_with_content > 0,
+        "{name} never carried the canary: the test would prove nothing"
+    );
 }
 
 #[test]

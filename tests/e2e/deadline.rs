@@ -26,7 +26,10 @@ fn within<T>(message: T, timeout: Duration) -> Request<T> {
 }
 
 async fn dispatch(mesh: &Mesh, text: &str) -> tonic::Status {
-    patient(mesh).dispatch(within(question(text), SHORT)).await.expect_err("nothing comes in time")
+    patient(mesh)
+        .dispatch(within(question(text), SHORT))
+        .await
+        .expect_err("nothing comes in time")
 }
 
 #[tokio::test]
@@ -51,7 +54,10 @@ async fn in_the_gate() {
 async fn in_a_stream() {
     let mesh = Mesh::start("").await;
     let oracle = mesh.script("oracle", Behaviour::Hold).await;
-    let request = v1::StreamDispatchRequest { query: question("ask oracle something").query, ..Default::default() };
+    let request = v1::StreamDispatchRequest {
+        query: question("ask oracle something").query,
+        ..Default::default()
+    };
     let opened = patient(&mesh).stream_dispatch(within(request, SHORT)).await;
     let status = match opened {
         Err(status) => status,
@@ -74,7 +80,10 @@ async fn in_a_stream() {
 async fn the_meshs_default_holds_for_who_brings_none() {
     let mesh = Mesh::start("default_deadline: 100ms").await;
     let _oracle = mesh.script("oracle", Behaviour::Hold).await;
-    let status = mesh.ask("ask oracle something").await.expect_err("nothing comes in time");
+    let status = mesh
+        .ask("ask oracle something")
+        .await
+        .expect_err("nothing comes in time");
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
 }
 
@@ -82,7 +91,10 @@ async fn the_meshs_default_holds_for_who_brings_none() {
 async fn the_meshs_maximum_caps_what_is_asked_for() {
     let mesh = Mesh::start("default_deadline: 50ms\nmax_deadline: 100ms").await;
     let _oracle = mesh.script("oracle", Behaviour::Hold).await;
-    let request = within(question("ask oracle something"), Duration::from_secs(3600));
-    let status = patient(&mesh).dispatch(request).await.expect_err("nothing comes in time");
+    let request = within(question("ask oracle something"), Duration::from_hours(1));
+    let status = patient(&mesh)
+        .dispatch(request)
+        .await
+        .expect_err("nothing comes in time");
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
 }

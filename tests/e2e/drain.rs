@@ -10,7 +10,8 @@ async fn experts_are_replaced_under_load_and_no_call_fails() {
         let load = async {
             let mut answered = 0;
             for _ in 0..40 {
-                let replies = futures::future::join_all((0..4).map(|_| mesh.ask("what does a low potassium blood value mean")));
+                let replies =
+                    futures::future::join_all((0..4).map(|_| mesh.ask("what does a low potassium blood value mean")));
                 for reply in replies.await {
                     assert!(reply.expect("no call fails").answer.is_some());
                     answered += 1;
@@ -36,7 +37,10 @@ async fn a_draining_instance_gets_no_new_calls() {
     one.drain().await;
     mesh.until(|catalog| {
         let draining = consilium_proto::v1::instance::State::Draining;
-        catalog.experts[0].instances.iter().any(|instance| instance.id == one.instance && instance.state() == draining)
+        catalog.experts[0]
+            .instances
+            .iter()
+            .any(|instance| instance.id == one.instance && instance.state() == draining)
     })
     .await;
     for _ in 0..10 {
@@ -52,7 +56,10 @@ async fn the_router_answers_what_it_took_before_it_stops() {
     // A watch that nobody closes must not keep the router from stopping.
     let mut catalog = mesh.catalog.clone();
     let request = consilium_proto::v1::WatchExpertsRequest {};
-    let _watching = catalog.watch_experts(request).await.expect("the catalogue can be watched");
+    let _watching = catalog
+        .watch_experts(request)
+        .await
+        .expect("the catalogue can be watched");
 
     let mut client = mesh.client.clone();
     let asked = client.dispatch(consilium_tests::question("ask oracle something"));
@@ -62,7 +69,13 @@ async fn the_router_answers_what_it_took_before_it_stops() {
         oracle.release();
     };
     let (reply, ()) = tokio::join!(asked, stopping);
-    assert!(reply.expect("what was accepted is answered").into_inner().answer.is_some());
+    assert!(
+        reply
+            .expect("what was accepted is answered")
+            .into_inner()
+            .answer
+            .is_some()
+    );
     assert!(!mesh.readiness.is_ready());
     let report = mesh.stopped().await;
     assert!(report.is_clean(), "{report:?}");

@@ -1,5 +1,7 @@
 //! End-to-end tests: one file per behaviour, each against a whole mesh with real gRPC. See `harness`.
 
+#![expect(clippy::expect_used, reason = "a test that cannot go on says so by a panic")]
+
 mod bad_input;
 mod cancellation;
 mod deadline;

@@ -1,7 +1,6 @@
 //! The files of a test's experts, and where the models are that `make setup` builds.
 
 use std::{
-    fmt::Write as _,
     fs,
     path::{Path, PathBuf},
 };
@@ -87,29 +86,42 @@ impl ExpertFiles {
     pub(crate) fn write(&self, base: &Path) -> PathBuf {
         let dir = base.join(format!("{}-{}", self.name, self.version));
         fs::create_dir_all(&dir).expect("a temporary directory can be written");
-        let mut yaml = format!(
-            "name: {}\nversion: \"{}\"\nsummary: {}\nexamples: examples.txt\naccepts: [text]\n",
-            self.name, self.version, self.summary
+        let write =
+            |name: &str, text: String| fs::write(dir.join(name), text).expect("a temporary file can be written");
+        write("examples.txt", self.examples.join("\n"));
+        write(
+            "knowledge.jsonl",
+            (0..3).map(|n| self.passage(n)).collect::<Vec<_>>().join("\n"),
         );
-        if !self.audience.is_empty() {
-            writeln!(yaml, "serves: {{audience: [{}]}}", self.audience.join(", ")).expect("a string takes all");
-        }
-        // Small models on a busy machine: the objective is not what these tests are about.
-        yaml.push_str("task: {kind: retrieve, model: tiny-text, knowledge: knowledge.jsonl, top: 2}\n");
-        yaml.push_str("slo: {latency: 2s, objective: 0.9}\n");
-        let knowledge: String = (0..3)
-            .map(|n| {
-                let text = format!("Passage {n} of {}. It has a second sentence. And a third one.", self.name);
-                let source = json!({"title": format!("Handbook of {}", self.name)});
-                let id = format!("{}-{n}", self.name);
-                let title = format!("Passage {n}");
-                format!("{}\n", json!({"id": id, "title": title, "text": text, "source": source, "as_of": "2026-01-15"}))
-            })
-            .collect();
-        let write = |name: &str, text: &str| fs::write(dir.join(name), text).expect("a temporary file can be written");
-        write("examples.txt", &self.examples.join("\n"));
-        write("knowledge.jsonl", &knowledge);
-        write("expert.yaml", &yaml);
+        let serves = if self.audience.is_empty() {
+            json!({})
+        } else {
+            json!({"audience": self.audience})
+        };
+        // JSON is YAML too.
+        let expert = json!({
+            "name": self.name,
+            "version": self.version,
+            "summary": self.summary,
+            "examples": "examples.txt",
+            "serves": serves,
+            "accepts": ["text"],
+            "task": {"kind": "retrieve", "model": "tiny-text", "knowledge": "knowledge.jsonl", "top": 2},
+            // Generous: a busy machine is not what these tests are about.
+            "slo": {"latency": "2s", "objective": 0.9},
+        });
+        write("expert.yaml", expert.to_string());
         dir.join("expert.yaml")
+    }
+
+    fn passage(&self, n: usize) -> String {
+        json!({
+            "id": format!("{}-{n}", self.name),
+            "title": format!("Passage {n}"),
+            "text": format!("Passage {n} of {}. It has a second sentence. And a third one.", self.name),
+            "source": {"title": format!("Handbook of {}", self.name)},
+            "as_of": "2026-01-15",
+        })
+        .to_string()
     }
 }

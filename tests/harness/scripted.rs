@@ -76,7 +76,10 @@ impl Scripted {
         let readiness = Readiness::new(card.expert.as_str());
         readiness.latch("scripted").set();
         let stop = CancellationToken::new();
-        let options = serve::Options { name: "scripted", ..serve::Options::default() };
+        let options = serve::Options {
+            name: "scripted",
+            ..serve::Options::default()
+        };
         let server = serve::Server::new(listener, options)
             .with_health([readiness])
             .add_service(ExpertServiceServer::from_arc(Arc::clone(&state)));
@@ -102,8 +105,17 @@ impl Scripted {
             keepalive_ms: None,
             software: "scripted".into(),
         };
-        let registration = registry.register(card, record).await.expect("the registry takes a scripted expert");
-        Self { state, instance, registration, stop, tasks }
+        let registration = registry
+            .register(card, record)
+            .await
+            .expect("the registry takes a scripted expert");
+        Self {
+            state,
+            instance,
+            registration,
+            stop,
+            tasks,
+        }
     }
 
     /// A card for an expert that exists only as scripted instances.
@@ -116,7 +128,11 @@ impl Scripted {
             serves: std::collections::BTreeMap::new(),
             accepts: vec!["text".into()],
             task: "scripted".into(),
-            slo: Slo { latency: Duration::from_millis(500), objective: 0.9, first_token: None },
+            slo: Slo {
+                latency: Duration::from_millis(500),
+                objective: 0.9,
+                first_token: None,
+            },
             price: None,
             idempotent: true,
             hedge: false,
@@ -147,7 +163,10 @@ impl Scripted {
     /// Returns once so many held calls were dropped without an answer.
     pub async fn abandoned(&self, times: usize) {
         let mut abandoned = self.state.abandoned.subscribe();
-        abandoned.wait_for(|calls| *calls >= times).await.expect("the expert lives");
+        abandoned
+            .wait_for(|calls| *calls >= times)
+            .await
+            .expect("the expert lives");
     }
 
     /// Announces that it drains, and keeps serving.
@@ -182,9 +201,15 @@ impl Drop for Held<'_> {
 
 impl Shared {
     fn answer(&self) -> v1::InferResponse {
-        let text = v1::Text { text: format!("answer of {}", self.instance), finish_reason: None };
+        let text = v1::Text {
+            text: format!("answer of {}", self.instance),
+            finish_reason: None,
+        };
         v1::InferResponse {
-            answer: Some(v1::Answer { body: Some(v1::answer::Body::Text(text)), ..Default::default() }),
+            answer: Some(v1::Answer {
+                body: Some(v1::answer::Body::Text(text)),
+                ..Default::default()
+            }),
             timings: None,
             expert: self.expert.clone(),
             version: "1".into(),
@@ -223,14 +248,26 @@ impl ExpertService for Shared {
     ) -> Result<Response<Self::StreamInferStream>, Status> {
         use v1::stream_infer_response::Event;
         let behaviour = self.behaviour.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let pieces = if let Behaviour::Stream(pieces) = behaviour { pieces } else { Vec::new() };
+        let pieces = if let Behaviour::Stream(pieces) = behaviour {
+            pieces
+        } else {
+            Vec::new()
+        };
         let done = self.act().await?;
-        let events = pieces.into_iter().map(|piece| Event::Delta(piece.into())).chain([Event::Done(done)]);
-        let messages: Vec<_> = events.map(|event| Ok(v1::StreamInferResponse { event: Some(event) })).collect();
+        let events = pieces
+            .into_iter()
+            .map(|piece| Event::Delta(piece.into()))
+            .chain([Event::Done(done)]);
+        let messages: Vec<_> = events
+            .map(|event| Ok(v1::StreamInferResponse { event: Some(event) }))
+            .collect();
         Ok(Response::new(Box::pin(futures::stream::iter(messages))))
     }
 
     async fn describe(&self, _: Request<v1::DescribeRequest>) -> Result<Response<v1::DescribeResponse>, Status> {
-        Ok(Response::new(v1::DescribeResponse { instance: self.instance.clone(), ..Default::default() }))
+        Ok(Response::new(v1::DescribeResponse {
+            instance: self.instance.clone(),
+            ..Default::default()
+        }))
     }
 }

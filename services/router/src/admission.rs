@@ -94,7 +94,11 @@ impl Admission {
         check_experts(&request.options, catalog)?;
         let received = Instant::now();
         let deadline = request.deadline.unwrap_or(received + self.default_deadline);
-        Ok(Admitted { request, deadline, received })
+        Ok(Admitted {
+            request,
+            deadline,
+            received,
+        })
     }
 }
 
@@ -109,7 +113,10 @@ fn check_id(id: &str, violations: &mut Vec<Violation>) {
 fn check_text(request: &Request, violations: &mut Vec<Violation>) {
     let text = &request.query.text;
     if text.len() > MAX_TEXT_BYTES {
-        let problem = format!("{} bytes; expected at most {MAX_TEXT_BYTES}, longer material goes into parts", text.len());
+        let problem = format!(
+            "{} bytes; expected at most {MAX_TEXT_BYTES}, longer material goes into parts",
+            text.len()
+        );
         violations.push(Violation::new("query.text", problem));
     }
     if text.trim().is_empty() && !request.payload.has_parts() {
@@ -121,25 +128,37 @@ fn check_options(options: &Options, violations: &mut Vec<Violation>) {
     if let Some(top_k) = options.top_k
         && !(1..=MAX_TOP_K).contains(&top_k)
     {
-        violations.push(Violation::new("options.top_k", format!("{top_k}; expected 1 to {MAX_TOP_K}")));
+        violations.push(Violation::new(
+            "options.top_k",
+            format!("{top_k}; expected 1 to {MAX_TOP_K}"),
+        ));
     }
     if let Some(bar) = options.min_confidence
         && !(0.0..=1.0).contains(&bar)
     {
-        violations.push(Violation::new("options.min_confidence", format!("{bar}; expected 0 to 1")));
+        violations.push(Violation::new(
+            "options.min_confidence",
+            format!("{bar}; expected 0 to 1"),
+        ));
     }
 }
 
 fn check_experts(options: &Options, catalog: &Catalog) -> Result<(), Error> {
     for expert in &options.experts {
         if !catalog.knows(expert) {
-            return Err(Error::Unknown { field: "options.experts".into(), what: format!("expert \"{expert}\"") });
+            return Err(Error::Unknown {
+                field: "options.experts".into(),
+                what: format!("expert \"{expert}\""),
+            });
         }
     }
     for (expert, version) in &options.versions {
         if !catalog.knows_version(expert, version) {
             let what = format!("version \"{version}\" of expert \"{expert}\"");
-            return Err(Error::Unknown { field: format!("options.versions[{expert}]"), what });
+            return Err(Error::Unknown {
+                field: format!("options.versions[{expert}]"),
+                what,
+            });
         }
     }
     Ok(())

@@ -35,7 +35,10 @@ pub struct Violation {
 
 impl Violation {
     pub(crate) fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self { field: field.into(), problem: problem.into() }
+        Self {
+            field: field.into(),
+            problem: problem.into(),
+        }
     }
 }
 
@@ -69,26 +72,28 @@ impl From<Error> for Status {
         match error {
             Error::Invalid { violations } => violations
                 .into_iter()
-                .fold(Refusal::new(Code::InvalidArgument, "INVALID_REQUEST", message), |refusal, v| {
-                    refusal.with_violation(v.field, v.problem)
-                })
+                .fold(
+                    Refusal::new(Code::InvalidArgument, "INVALID_REQUEST", message),
+                    |refusal, v| refusal.with_violation(v.field, v.problem),
+                )
                 .into_status(),
             Error::Unknown { field, what } => Refusal::new(Code::NotFound, "UNKNOWN_EXPERT", message)
                 .with_metadata("field", field)
                 .with_metadata("missing", what)
                 .into_status(),
-            Error::DeadlineExceeded => {
-                Refusal::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", message).into_status()
-            }
+            Error::DeadlineExceeded => Refusal::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", message).into_status(),
             Error::NoLiveInstance { experts } => Refusal::new(Code::Unavailable, "NO_LIVE_INSTANCE", message)
                 .with_metadata("experts", experts.join(","))
                 .into_status(),
-            Error::GateUnavailable { reason } => {
-                Refusal::new(Code::Unavailable, "GATE_UNAVAILABLE", message).with_metadata("cause", reason).into_status()
-            }
+            Error::GateUnavailable { reason } => Refusal::new(Code::Unavailable, "GATE_UNAVAILABLE", message)
+                .with_metadata("cause", reason)
+                .into_status(),
             Error::Failed { expert, failure } => {
                 let refusal = Refusal::new(failure.code, failure.reason, message).with_metadata("expert", expert);
-                let refusal = failure.metadata.into_iter().fold(refusal, |refusal, (k, v)| refusal.with_metadata(k, v));
+                let refusal = failure
+                    .metadata
+                    .into_iter()
+                    .fold(refusal, |refusal, (k, v)| refusal.with_metadata(k, v));
                 match failure.retry_after {
                     Some(after) => refusal.with_retry_after(after).into_status(),
                     None => refusal.into_status(),

@@ -1,10 +1,6 @@
 //! Keeps the router's view in step with the registry: endpoints at once, the gate's knowledge as soon as it is fitted.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use consilium_gate::{Gate, Profile};
@@ -45,7 +41,11 @@ impl Learner {
         self.snapshots.mark_changed();
         loop {
             // A fit that failed is tried again, whether or not anything changes meanwhile.
-            let pause = if fitted.is_none() { FIT_AGAIN_AFTER } else { Duration::MAX };
+            let pause = if fitted.is_none() {
+                FIT_AGAIN_AFTER
+            } else {
+                Duration::MAX
+            };
             tokio::select! {
                 () = stop.cancelled() => return,
                 changed = self.snapshots.changed() => if changed.is_err() { return },
@@ -88,7 +88,12 @@ fn profiles(snapshot: &Snapshot) -> Vec<Profile> {
         serves: card.serves.clone(),
         digest: card.digest(),
     };
-    snapshot.experts.values().filter_map(|expert| newest(expert)).map(profile).collect()
+    snapshot
+        .experts
+        .values()
+        .filter_map(|expert| newest(expert))
+        .map(profile)
+        .collect()
 }
 
 /// Channels as the records announce them. The mesh inside one process has no certificates.

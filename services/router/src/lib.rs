@@ -60,7 +60,13 @@ pub enum Error {
 /// Serves until `stop`, then leaves in order: not ready, keep serving while callers take notice, end long streams,
 /// finish what runs.
 pub async fn run(config: Config, parts: Parts, stop: CancellationToken) -> Result<drain::Report, Error> {
-    let Parts { listener, registry, encoder, metrics, readiness } = parts;
+    let Parts {
+        listener,
+        registry,
+        encoder,
+        metrics,
+        readiness,
+    } = parts;
     let learnt = readiness.latch("gate");
     let model = Arc::new(consilium_gate::Gate::new(config.gate.clone(), encoder).map_err(Error::Gate)?);
     let catalog = Arc::new(ArcSwap::from_pointee(catalog::Catalog::default()));
@@ -70,16 +76,21 @@ pub async fn run(config: Config, parts: Parts, stop: CancellationToken) -> Resul
     let options = serve::Options {
         name: "router",
         limits,
-        deadlines: serve::Deadlines { default: config.default_deadline, max: config.max_deadline },
+        deadlines: serve::Deadlines {
+            default: config.default_deadline,
+            max: config.max_deadline,
+        },
         tls: None,
         reflection: config.reflection,
     };
-    let server = serve::Server::new(listener, options).with_metrics(&metrics).with_health([readiness.clone()]);
+    let server = serve::Server::new(listener, options)
+        .with_metrics(&metrics)
+        .with_health([readiness.clone()]);
     let (in_flight, long_streams) = (server.in_flight(), server.long_streams());
 
     let tasks = TaskTracker::new();
     let ending = CancellationToken::new();
-    let (published, catalogs) = watch::channel(catalog.load_full());
+    let (published, changes) = watch::channel(catalog.load_full());
     let learner = learn::Learner {
         snapshots: registry.watch(),
         catalog: Arc::clone(&catalog),
@@ -90,13 +101,26 @@ pub async fn run(config: Config, parts: Parts, stop: CancellationToken) -> Resul
     tasks.spawn(learner.run(ending.clone()));
 
     let pipeline = pipeline::Pipeline {
-        admission: admission::Admission { default_deadline: config.default_deadline },
-        gate: gate::Gate { model, fallback: config.gate.fallback.clone(), metrics: counters.clone() },
+        admission: admission::Admission {
+            default_deadline: config.default_deadline,
+        },
+        gate: gate::Gate {
+            model,
+            fallback: config.gate.fallback.clone(),
+            metrics: counters.clone(),
+        },
         caller: call::Caller::new(Arc::clone(&catalog), counters.clone(), limits.max_message_bytes),
         catalog,
     };
-    let router = server::Router { pipeline: Arc::new(pipeline), tasks: tasks.clone() };
-    let catalogs = server::Catalogs { mesh: config.name.clone(), catalogs, metrics: counters, stop: long_streams.clone() };
+    let router = server::Router {
+        pipeline: Arc::new(pipeline),
+        tasks: tasks.clone(),
+    };
+    let catalogs = server::Catalogs {
+        mesh: config.name.clone(),
+        changes,
+        metrics: counters,
+    };
     let server = server
         .add_service(
             RouterServiceServer::new(router)
@@ -111,22 +135,36 @@ pub async fn run(config: Config, parts: Parts, stop: CancellationToken) -> Resul
         () = stop.cancelled() => {}
         ended = &mut served => return Err(ended.map_or(Error::Ended, |ended| ended.err().map_or(Error::Ended, Error::Serve))),
     }
-    let leaving =
-        drain::Leaving { readiness: &readiness, registration: None, long_streams, stop: serving, in_flight };
+    let leaving = drain::Leaving {
+        readiness: &readiness,
+        registration: None,
+        long_streams,
+        stop: serving,
+        in_flight,
+    };
     let mut outcome = Ok(());
     let finished = async {
-        outcome = served.await.map_err(|_| Error::Ended).and_then(|ended| ended.map_err(Error::Serve));
+        outcome = served
+            .await
+            .map_err(|_| Error::Ended)
+            .and_then(|ended| ended.map_err(Error::Serve));
         ending.cancel();
         tasks.close();
         tasks.wait().await;
     };
-    let options = drain::Options { settle: config.settle, budget: config.grace, ..drain::Options::default() };
+    let options = drain::Options {
+        settle: config.settle,
+        budget: config.grace,
+        ..drain::Options::default()
+    };
     let report = drain::leave(leaving, finished, options).await;
     outcome.map(|()| report)
 }
 
 impl fmt::Debug for Parts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Parts").field("listener", &self.listener).finish_non_exhaustive()
+        f.debug_struct("Parts")
+            .field("listener", &self.listener)
+            .finish_non_exhaustive()
     }
 }

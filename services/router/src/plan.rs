@@ -39,7 +39,6 @@ pub(crate) struct Leg {
     pub(crate) live: usize,
 }
 
-
 /// The experts that the decision selected make the first stage; where a fallback expert stands ready and was not
 /// selected itself, it is the second, for the case that nobody in the first can answer.
 pub(crate) fn build(decision: &Decision, catalog: &Catalog, deadline: Instant, now: Instant) -> Plan {
@@ -51,7 +50,9 @@ pub(crate) fn build(decision: &Decision, catalog: &Catalog, deadline: Instant, n
     for group in groups {
         let mut legs = Vec::new();
         for choice in group {
-            let Some(target) = catalog.target(choice.expert, choice.version) else { continue };
+            let Some(target) = catalog.target(choice.expert, choice.version) else {
+                continue;
+            };
             legs.push(Leg {
                 index,
                 expert: choice.expert.into(),
@@ -67,7 +68,10 @@ pub(crate) fn build(decision: &Decision, catalog: &Catalog, deadline: Instant, n
             stages.push(Stage { legs });
         }
     }
-    allot(&mut stages, deadline.saturating_duration_since(now).saturating_sub(RESERVE));
+    allot(
+        &mut stages,
+        deadline.saturating_duration_since(now).saturating_sub(RESERVE),
+    );
     Plan { stages }
 }
 
@@ -96,15 +100,25 @@ mod tests {
             expert: "e".into(),
             version: "1".into(),
             budget: Duration::ZERO,
-            slo: Slo { latency: Duration::from_millis(*ms), objective: 0.99, first_token: None },
+            slo: Slo {
+                latency: Duration::from_millis(*ms),
+                objective: 0.99,
+                first_token: None,
+            },
             idempotent: true,
             live: 1,
         };
-        Stage { legs: latencies.iter().map(leg).collect() }
+        Stage {
+            legs: latencies.iter().map(leg).collect(),
+        }
     }
 
     fn budgets(stages: &[Stage]) -> Vec<u128> {
-        stages.iter().flat_map(|stage| &stage.legs).map(|leg| leg.budget.as_millis()).collect()
+        stages
+            .iter()
+            .flat_map(|stage| &stage.legs)
+            .map(|leg| leg.budget.as_millis())
+            .collect()
     }
 
     #[test]

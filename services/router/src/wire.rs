@@ -35,7 +35,10 @@ impl Answer {
             version: version.to_owned(),
             answer: Some(answer.0.clone()),
         };
-        Self(v1::Answer { sections: all.map(section).collect(), ..best.0.clone() })
+        Self(v1::Answer {
+            sections: all.map(section).collect(),
+            ..best.0.clone()
+        })
     }
 
     pub(crate) fn into_message(self) -> v1::Answer {
@@ -84,7 +87,12 @@ impl Call<'_> {
     /// Asks and waits for the whole answer.
     pub(crate) async fn infer(&self, channel: Channel) -> Result<Inferred, Status> {
         let (query, context, embedding) = self.parts();
-        let message = v1::InferRequest { expert: self.expert.to_owned(), query, context, embedding };
+        let message = v1::InferRequest {
+            expert: self.expert.to_owned(),
+            query,
+            context,
+            embedding,
+        };
         let reply = self.client(channel).infer(self.request(message)).await?;
         inferred(reply.into_inner())
     }
@@ -92,15 +100,23 @@ impl Call<'_> {
     /// Asks, and passes pieces of text on as they come, each with the number of its leg.
     pub(crate) async fn stream_infer(&self, channel: Channel, leg: usize, texts: &Texts) -> Result<Inferred, Status> {
         let (query, context, embedding) = self.parts();
-        let message = v1::StreamInferRequest { expert: self.expert.to_owned(), query, context, embedding };
-        let mut events = self.client(channel).stream_infer(self.request(message)).await?.into_inner();
+        let message = v1::StreamInferRequest {
+            expert: self.expert.to_owned(),
+            query,
+            context,
+            embedding,
+        };
+        let mut events = self
+            .client(channel)
+            .stream_infer(self.request(message))
+            .await?
+            .into_inner();
         while let Some(event) = events.message().await? {
             match event.event {
-                Some(v1::stream_infer_response::Event::Delta(delta)) => {
-                    if texts.send((leg, delta)).await.is_err() {
-                        return Err(Status::cancelled("the caller went away"));
-                    }
-                }
+                Some(v1::stream_infer_response::Event::Delta(delta)) => texts
+                    .send((leg, delta))
+                    .await
+                    .map_err(|_| Status::cancelled("the caller went away"))?,
                 Some(v1::stream_infer_response::Event::Done(done)) => return inferred(done),
                 None => {}
             }
@@ -131,6 +147,11 @@ impl Call<'_> {
 }
 
 fn inferred(reply: v1::InferResponse) -> Result<Inferred, Status> {
-    let answer = reply.answer.ok_or_else(|| Status::internal("the expert's reply has no answer"))?;
-    Ok(Inferred { answer: Answer(answer), timings: reply.timings })
+    let answer = reply
+        .answer
+        .ok_or_else(|| Status::internal("the expert's reply has no answer"))?;
+    Ok(Inferred {
+        answer: Answer(answer),
+        timings: reply.timings,
+    })
 }

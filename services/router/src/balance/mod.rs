@@ -29,7 +29,7 @@ use self::ewma::PeakEwma;
 /// What a failed attempt counts as, at the least.
 const PENALTY: Duration = Duration::from_secs(5);
 /// The most that an instance can ask for by a push-back.
-const MAX_PENALTY: Duration = Duration::from_secs(300);
+const MAX_PENALTY: Duration = Duration::from_mins(5);
 
 /// Opens a channel to an instance. Lazy: the connection itself is made when it is first used.
 pub(crate) trait Connect: Send + Sync {
@@ -66,7 +66,10 @@ impl Pool {
         let now = Instant::now();
         let mut endpoints = BTreeMap::new();
         for (id, instance) in &expert.instances {
-            let known = self.endpoints.get(id).filter(|known| known.instance.record.epoch == instance.record.epoch);
+            let known = self
+                .endpoints
+                .get(id)
+                .filter(|known| known.instance.record.epoch == instance.record.epoch);
             let latency = expert.cards.get(&instance.record.version).map(|card| card.slo.latency);
             let endpoint = match known {
                 Some(known) if Arc::ptr_eq(&known.instance, instance) => Arc::clone(known),
@@ -80,8 +83,16 @@ impl Pool {
                         let objective = latency.unwrap_or(PENALTY);
                         let seed = self.median_latency(now).unwrap_or(objective / 2);
                         let latency = Mutex::new(PeakEwma::new(seed, now));
-                        let history = History { in_flight: AtomicU32::new(0), latency, floor: objective / 2 };
-                        Arc::new(Endpoint { instance: Arc::clone(instance), channel, history: Arc::new(history) })
+                        let history = History {
+                            in_flight: AtomicU32::new(0),
+                            latency,
+                            floor: objective / 2,
+                        };
+                        Arc::new(Endpoint {
+                            instance: Arc::clone(instance),
+                            channel,
+                            history: Arc::new(history),
+                        })
                     }
                     Err(error) => {
                         tracing::warn!(instance = %id, %error, "an instance cannot be connected to and is left out");
@@ -96,12 +107,17 @@ impl Pool {
 
     /// How many instances of `version` may be picked.
     pub(crate) fn live(&self, version: &str) -> usize {
-        self.endpoints.values().filter(|endpoint| endpoint.serves(version)).count()
+        self.endpoints
+            .values()
+            .filter(|endpoint| endpoint.serves(version))
+            .count()
     }
 
     /// Calls of this router that run on `instance` now.
     pub(crate) fn in_flight(&self, instance: &str) -> u32 {
-        self.endpoints.get(instance).map_or(0, |endpoint| endpoint.history.in_flight.load(Ordering::Relaxed))
+        self.endpoints
+            .get(instance)
+            .map_or(0, |endpoint| endpoint.history.in_flight.load(Ordering::Relaxed))
     }
 
     /// Picks an instance of `version` that is not in `tried`.
@@ -114,13 +130,17 @@ impl Pool {
             .collect();
         let loads: Vec<_> = candidates.iter().map(|endpoint| endpoint.load(now)).collect();
         let index = p2c::pick(&loads, |n| rand::random_range(0..n))?;
-        candidates.get(index).map(|endpoint| Pick::new(Arc::clone(endpoint), now))
+        candidates
+            .get(index)
+            .map(|endpoint| Pick::new(Arc::clone(endpoint), now))
     }
 
     fn median_latency(&self, now: Instant) -> Option<Duration> {
         let mut estimates: Vec<_> = self.endpoints.values().map(|endpoint| endpoint.estimate(now)).collect();
         estimates.sort_by(f64::total_cmp);
-        estimates.get(estimates.len() / 2).map(|seconds| Duration::from_secs_f64(*seconds))
+        estimates
+            .get(estimates.len() / 2)
+            .map(|seconds| Duration::from_secs_f64(*seconds))
     }
 }
 
@@ -131,7 +151,11 @@ impl Endpoint {
     }
 
     fn estimate(&self, now: Instant) -> f64 {
-        self.history.latency.lock().unwrap_or_else(PoisonError::into_inner).at(now, self.history.floor)
+        self.history
+            .latency
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .at(now, self.history.floor)
     }
 
     fn load(&self, now: Instant) -> f64 {
@@ -139,7 +163,11 @@ impl Endpoint {
     }
 
     fn sample(&self, latency: Duration, now: Instant) {
-        self.history.latency.lock().unwrap_or_else(PoisonError::into_inner).add(latency, now);
+        self.history
+            .latency
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .add(latency, now);
     }
 }
 
@@ -155,7 +183,11 @@ pub(crate) struct Pick {
 impl Pick {
     fn new(endpoint: Arc<Endpoint>, since: Instant) -> Self {
         endpoint.history.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self { endpoint, since, judged: false }
+        Self {
+            endpoint,
+            since,
+            judged: false,
+        }
     }
 
     pub(crate) fn instance(&self) -> &str {

@@ -42,9 +42,15 @@ impl Caller {
             let tried: Vec<String> = attempts.iter().map(|attempt| attempt.instance.clone()).collect();
             let catalog = self.catalog.load();
             let Some(pool) = catalog.pool(&leg.expert) else { break };
-            let Some(pick) = pool.pick(&leg.version, &tried) else { break };
+            let Some(pick) = pool.pick(&leg.version, &tried) else {
+                break;
+            };
             let others = pool.live(&leg.version) > attempts.len() + 1 && attempts.len() + 1 < MAX_ATTEMPTS;
-            let until = if others && leg.idempotent { give_way(leg, deadline) } else { deadline };
+            let until = if others && leg.idempotent {
+                give_way(leg, deadline)
+            } else {
+                deadline
+            };
 
             let since = Instant::now();
             let instance = pick.instance().to_owned();
@@ -72,7 +78,11 @@ impl Caller {
             }
         }
         if attempts.is_empty() && Instant::now() >= deadline {
-            last = Failure::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "no time was left to call the expert");
+            last = Failure::new(
+                Code::DeadlineExceeded,
+                "DEADLINE_EXCEEDED",
+                "no time was left to call the expert",
+            );
         }
         watch.ending = Ending::Failed(last.code);
         let instance = attempts.last().map(|attempt| attempt.instance.clone());
@@ -103,7 +113,12 @@ impl Caller {
     fn ended(&self, leg: &Leg, instance: &str, (code, since): (Code, Instant), shared: &Shared<'_>) -> Attempt {
         self.metrics.attempt(&leg.expert, code);
         let start_offset = since.saturating_duration_since(shared.admitted.received());
-        Attempt { instance: instance.to_owned(), code, start_offset, duration: since.elapsed() }
+        Attempt {
+            instance: instance.to_owned(),
+            code,
+            start_offset,
+            duration: since.elapsed(),
+        }
     }
 }
 
@@ -121,7 +136,15 @@ fn reply(leg: &Leg, instance: Option<String>, result: Result<Inferred, Failure>,
         Err(failure) => (Err(failure), None),
     };
     let (expert, version) = (Arc::clone(&leg.expert), Arc::clone(&leg.version));
-    Reply { leg: leg.index, expert, version, instance, result, attempts, timings }
+    Reply {
+        leg: leg.index,
+        expert,
+        version,
+        instance,
+        result,
+        attempts,
+        timings,
+    }
 }
 
 /// Counts the leg when it ends, however it ends.
@@ -136,7 +159,13 @@ struct Watch<'a> {
 impl<'a> Watch<'a> {
     fn start(metrics: &'a Metrics, leg: &'a Leg) -> Self {
         let since = Instant::now();
-        Self { metrics, expert: &leg.expert, latency: leg.slo.latency, since, ending: Ending::Abandoned }
+        Self {
+            metrics,
+            expert: &leg.expert,
+            latency: leg.slo.latency,
+            since,
+            ending: Ending::Abandoned,
+        }
     }
 }
 

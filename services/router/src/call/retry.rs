@@ -28,7 +28,11 @@ pub(crate) fn judge(status: &Status, took: Duration, idempotent: bool) -> Verdic
         // 99,418 calls over 100 graceful shutdowns), so the code says nothing here. The call may have run.
         let message = "the connection to the instance failed";
         let failure = Failure::new(Code::Unavailable, "INSTANCE_UNREACHABLE", message);
-        return Verdict { failure, elsewhere: idempotent, blames_instance: true };
+        return Verdict {
+            failure,
+            elsewhere: idempotent,
+            blames_instance: true,
+        };
     }
     let failure = Failure {
         code: status.code(),
@@ -42,8 +46,7 @@ pub(crate) fn judge(status: &Status, took: Duration, idempotent: bool) -> Verdic
         Code::Unavailable | Code::ResourceExhausted => (true, true),
         Code::Internal | Code::Unknown | Code::DataLoss | Code::Aborted => (idempotent, true),
         // The leg's own budget ends attempts; an instance that says so ran out of the time it was given.
-        Code::DeadlineExceeded | Code::Cancelled => (false, true),
-        Code::Unimplemented => (false, true),
+        Code::DeadlineExceeded | Code::Cancelled | Code::Unimplemented => (false, true),
         Code::Ok
         | Code::InvalidArgument
         | Code::NotFound
@@ -53,14 +56,22 @@ pub(crate) fn judge(status: &Status, took: Duration, idempotent: bool) -> Verdic
         | Code::OutOfRange
         | Code::Unauthenticated => (false, false),
     };
-    Verdict { failure, elsewhere, blames_instance }
+    Verdict {
+        failure,
+        elsewhere,
+        blames_instance,
+    }
 }
 
 /// An attempt that the router itself ended after `took`.
 pub(crate) fn timed_out(took: Duration, idempotent: bool) -> Verdict {
     let message = format!("no answer within {} ms", took.as_millis());
     let failure = Failure::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", message);
-    Verdict { failure, elsewhere: idempotent, blames_instance: true }
+    Verdict {
+        failure,
+        elsewhere: idempotent,
+        blames_instance: true,
+    }
 }
 
 /// Whether the status was made here, from an error of the connection, and not sent by the expert.

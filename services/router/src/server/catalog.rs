@@ -6,7 +6,7 @@ use consilium_mesh::registry::{self, State, Track};
 use consilium_proto::v1::{self, catalog_service_server::CatalogService, instance};
 use futures::Stream;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
+use tokio_stream::{StreamExt, wrappers::WatchStream};
 use tonic::{Request, Response, Status};
 
 use super::encode;
@@ -20,10 +20,8 @@ use crate::{
 pub(crate) struct Catalogs {
     pub(crate) mesh: String,
     /// What the router acts on; changes once the gate has learnt what changed.
-    pub(crate) catalogs: watch::Receiver<Arc<Catalog>>,
+    pub(crate) changes: watch::Receiver<Arc<Catalog>>,
     pub(crate) metrics: Metrics,
-    /// Ends the streams, which would otherwise keep the server from stopping.
-    pub(crate) stop: CancellationToken,
 }
 
 impl Catalogs {
@@ -33,7 +31,11 @@ impl Catalogs {
             let in_flight = |instance: &str| catalog.pool(&expert.name).map_or(0, |pool| pool.in_flight(instance));
             let slo = newest_first(expert).first().map(|card| {
                 let (good, total) = self.metrics.legs(&expert.name);
-                v1::SloState { slo: Some(slo(&card.slo)), good, total }
+                v1::SloState {
+                    slo: Some(slo(&card.slo)),
+                    good,
+                    total,
+                }
             });
             v1::Expert {
                 name: expert.name.clone(),
@@ -46,7 +48,11 @@ impl Catalogs {
                 slo,
             }
         });
-        v1::Catalog { mesh: self.mesh.clone(), revision: snapshot.revision, experts: experts.collect() }
+        v1::Catalog {
+            mesh: self.mesh.clone(),
+            revision: snapshot.revision,
+            experts: experts.collect(),
+        }
     }
 }
 
@@ -56,8 +62,10 @@ impl CatalogService for Catalogs {
         &self,
         _: Request<v1::ListExpertsRequest>,
     ) -> Result<Response<v1::ListExpertsResponse>, Status> {
-        let catalog = Arc::clone(&self.catalogs.borrow());
-        Ok(Response::new(v1::ListExpertsResponse { catalog: Some(self.message(&catalog)) }))
+        let catalog = Arc::clone(&self.changes.borrow());
+        Ok(Response::new(v1::ListExpertsResponse {
+            catalog: Some(self.message(&catalog)),
+        }))
     }
 
     type WatchExpertsStream = Pin<Box<dyn Stream<Item = Result<v1::WatchExpertsResponse, Status>> + Send>>;
@@ -67,30 +75,31 @@ impl CatalogService for Catalogs {
         _: Request<v1::WatchExpertsRequest>,
     ) -> Result<Response<Self::WatchExpertsStream>, Status> {
         let this = self.clone();
-        let mut catalogs = self.catalogs.clone();
-        catalogs.mark_changed();
-        Ok(Response::new(Box::pin(async_stream::stream! {
-            loop {
-                tokio::select! {
-                    () = this.stop.cancelled() => break,
-                    changed = catalogs.changed() => if changed.is_err() { break },
-                }
-                let catalog = Arc::clone(&catalogs.borrow_and_update());
-                yield Ok(v1::WatchExpertsResponse { catalog: Some(this.message(&catalog)) });
-            }
-        })))
+        let catalogs = WatchStream::new(self.changes.clone());
+        Ok(Response::new(Box::pin(catalogs.map(move |catalog| {
+            Ok(v1::WatchExpertsResponse {
+                catalog: Some(this.message(&catalog)),
+            })
+        }))))
     }
 }
 
 fn card(card: &registry::Card) -> v1::Card {
     let values = |values: &Vec<String>| v1::Values { values: values.clone() };
-    let model = |model: &registry::ModelRef| v1::ModelRef { name: model.name.clone(), digest: model.digest.clone() };
+    let model = |model: &registry::ModelRef| v1::ModelRef {
+        name: model.name.clone(),
+        digest: model.digest.clone(),
+    };
     v1::Card {
         expert: card.expert.clone(),
         version: card.version.clone(),
         summary: card.summary.clone(),
         examples: card.examples.clone(),
-        serves: card.serves.iter().map(|(name, served)| (name.clone(), values(served))).collect(),
+        serves: card
+            .serves
+            .iter()
+            .map(|(name, served)| (name.clone(), values(served)))
+            .collect(),
         accepts: card.accepts.clone(),
         task: card.task.clone(),
         slo: Some(slo(&card.slo)),

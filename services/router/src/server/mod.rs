@@ -36,10 +36,17 @@ pub(crate) struct Router {
 impl RouterService for Router {
     async fn dispatch(&self, request: Request<v1::DispatchRequest>) -> Result<Response<v1::DispatchResponse>, Status> {
         let deadline = Deadline::of(request.extensions()).map(Deadline::instant);
-        let v1::DispatchRequest { query, context, options } = request.into_inner();
+        let v1::DispatchRequest {
+            query,
+            context,
+            options,
+        } = request.into_inner();
         let request = decode::request(query, context, options, deadline)?;
         let mut events = Collect::new(&request);
-        self.pipeline.dispatch(request, &mut events).await.map_err(|error| events.failed(error))?;
+        self.pipeline
+            .dispatch(request, &mut events)
+            .await
+            .map_err(|error| events.failed(error))?;
         Ok(Response::new(events.into_response()))
     }
 
@@ -50,14 +57,23 @@ impl RouterService for Router {
         request: Request<v1::StreamDispatchRequest>,
     ) -> Result<Response<Self::StreamDispatchStream>, Status> {
         let deadline = Deadline::of(request.extensions()).map(Deadline::instant);
-        let v1::StreamDispatchRequest { query, context, options } = request.into_inner();
+        let v1::StreamDispatchRequest {
+            query,
+            context,
+            options,
+        } = request.into_inner();
         let request = decode::request(query, context, options, deadline)?;
         let (send, events) = mpsc::channel(EVENTS_AHEAD);
         let pipeline = Arc::clone(&self.pipeline);
         // The deadline layer leaves streams alone, so this one keeps its own: past it, nobody reads.
         self.tasks.spawn(async move {
             let mut sink = Forward::new(&request, send.clone());
-            let run = async { pipeline.dispatch(request, &mut sink).await.map_err(|error| sink.failed(error)) };
+            let run = async {
+                pipeline
+                    .dispatch(request, &mut sink)
+                    .await
+                    .map_err(|error| sink.failed(error))
+            };
             let outcome = tokio::select! {
                 outcome = run => outcome,
                 () = send.closed() => return,
@@ -72,10 +88,17 @@ impl RouterService for Router {
 
     async fn explain(&self, request: Request<v1::ExplainRequest>) -> Result<Response<v1::ExplainResponse>, Status> {
         let deadline = Deadline::of(request.extensions()).map(Deadline::instant);
-        let v1::ExplainRequest { query, context, options } = request.into_inner();
+        let v1::ExplainRequest {
+            query,
+            context,
+            options,
+        } = request.into_inner();
         let request = decode::request(query, context, options, deadline)?;
         let mut events = Collect::new(&request);
-        self.pipeline.explain(request, &mut events).await.map_err(|error| events.failed(error))?;
+        self.pipeline
+            .explain(request, &mut events)
+            .await
+            .map_err(|error| events.failed(error))?;
         Ok(Response::new(events.into_explanation()))
     }
 

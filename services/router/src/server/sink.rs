@@ -5,7 +5,9 @@ use tokio::sync::mpsc;
 use tonic::{Status, metadata::MetadataValue};
 
 use super::encode;
-use crate::{admission::Request, call::Reply, combine::Merged, error::Error, gate::Decision, pipeline::EventSink, plan::Plan};
+use crate::{
+    admission::Request, call::Reply, combine::Merged, error::Error, gate::Decision, pipeline::EventSink, plan::Plan,
+};
 
 /// Metadata under which every reply and every error says which request it belongs to.
 pub const REQUEST_ID: &str = "consilium-request-id";
@@ -19,7 +21,10 @@ pub(super) struct Collect {
 
 impl Collect {
     pub(super) fn new(request: &Request) -> Self {
-        let response = v1::DispatchResponse { request_id: request.id.clone(), ..Default::default() };
+        let response = v1::DispatchResponse {
+            request_id: request.id.clone(),
+            ..Default::default()
+        };
         Self { response, plan: None }
     }
 
@@ -32,8 +37,14 @@ impl Collect {
     }
 
     pub(super) fn into_explanation(self) -> v1::ExplainResponse {
-        let v1::DispatchResponse { request_id, decision, .. } = self.response;
-        v1::ExplainResponse { request_id, decision, plan: self.plan }
+        let v1::DispatchResponse {
+            request_id, decision, ..
+        } = self.response;
+        v1::ExplainResponse {
+            request_id,
+            decision,
+            plan: self.plan,
+        }
     }
 }
 
@@ -73,7 +84,10 @@ pub(super) struct Forward {
 
 impl Forward {
     pub(super) fn new(request: &Request, events: mpsc::Sender<Result<v1::StreamDispatchResponse, Status>>) -> Self {
-        Self { request_id: request.id.clone(), events }
+        Self {
+            request_id: request.id.clone(),
+            events,
+        }
     }
 
     pub(super) fn failed(&self, error: Error) -> Status {
@@ -103,7 +117,10 @@ impl EventSink for Forward {
     }
 
     async fn done(&mut self, merged: Option<Merged>) -> Result<(), Error> {
-        let mut done = v1::Done { request_id: self.request_id.clone(), ..Default::default() };
+        let mut done = v1::Done {
+            request_id: self.request_id.clone(),
+            ..Default::default()
+        };
         if let Some(merged) = merged {
             done.answer = Some(merged.answer.into_message());
             done.partial = merged.partial;

@@ -1,0 +1,190 @@
+//! Refuses calls beyond what the process may work on at once. One count for all connections: tonic's own limit is per
+//! connection, and makes calls wait in a queue that nobody bounds.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use futures::future::{Either, Ready, ready};
+use tonic::Code;
+use tower::{Layer, Service};
+
+use super::{Request, Response, long_streams::is_long_stream, outcome::Outcome};
+use crate::{
+    errors::Refusal,
+    limits::SHED_RETRY_AFTER,
+    metrics::{RpcMetrics, ServerLabels},
+};
+
+/// How many calls a server is working on: until the end of the reply, long streams and health checks left out.
+/// Clones share the count.
+#[derive(Debug, Clone, Default)]
+pub struct InFlight(Arc<AtomicUsize>);
+
+impl InFlight {
+    pub fn calls(&self) -> usize {
+        self.0.load(Ordering::Acquire)
+    }
+
+    fn enter(&self, max: usize) -> Option<Place> {
+        let one_more = |calls: usize| (calls < max).then(|| calls + 1);
+        self.0
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more)
+            .ok()
+            .map(|_| Place(self.clone()))
+    }
+}
+
+/// One call's place in the count.
+#[derive(Debug)]
+struct Place(InFlight);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct ShedLayer {
+    pub(crate) server: &'static str,
+    pub(crate) max_in_flight: usize,
+    pub(crate) in_flight: InFlight,
+    pub(crate) metrics: RpcMetrics,
+}
+
+impl<S> Layer<S> for ShedLayer {
+    type Service = Shed<S>;
+
+    fn layer(&self, inner: S) -> Shed<S> {
+        Shed {
+            inner,
+            layer: self.clone(),
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Shed<S> {
+    inner: S,
+    layer: ShedLayer,
+}
+
+impl<S: Service<Request, Response = Response>> Service<Request> for Shed<S> {
+    type Response = Response;
+    type Error = S::Error;
+    type Future = Either<Either<Outcome<S::Future>, S::Future>, Ready<Result<Response, S::Error>>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        if is_uncounted(request.uri().path()) {
+            return Either::Left(Either::Right(self.inner.call(request)));
+        }
+        let Some(place) = self.layer.in_flight.enter(self.layer.max_in_flight) else {
+            self.layer
+                .metrics
+                .shed
+                .get_or_create(&ServerLabels {
+                    server: self.layer.server,
+                })
+                .inc();
+            let refusal = Refusal::new(Code::ResourceExhausted, "OVERLOADED", "too many calls are running here")
+                .with_retry_after(SHED_RETRY_AFTER);
+            return Either::Right(ready(Ok(refusal.into_status().into_http())));
+        };
+        Either::Left(Either::Left(Outcome::new(self.inner.call(request), move |_| {
+            drop(place);
+        })))
+    }
+}
+
+/// A probe that is shed because the server is busy would have the server restarted; a stream that waits works on
+/// nothing.
+fn is_uncounted(path: &str) -> bool {
+    path.starts_with("/grpc.health.v1.") || is_long_stream(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use tonic::{Status, body::Body};
+    use tower::{ServiceExt, service_fn};
+
+    use super::*;
+    use crate::{errors, metrics::Metrics};
+
+    fn request(path: &str) -> Request {
+        http::Request::builder().uri(path).body(Body::empty()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn beyond_the_limit_is_refused_with_a_hint_and_health_never_is() {
+        let (in_flight, metrics) = (InFlight::default(), Metrics::new());
+        let layer = ShedLayer {
+            server: "test",
+            max_in_flight: 1,
+            in_flight: in_flight.clone(),
+            metrics: metrics.rpc().clone(),
+        };
+        let (release, released) = tokio::sync::watch::channel(false);
+        let mut service = layer.layer(service_fn(move |_| {
+            let mut released = released.clone();
+            async move {
+                released.wait_for(|released| *released).await.unwrap();
+                Ok::<_, Infallible>(Status::not_found("done").into_http())
+            }
+        }));
+
+        let first = service.ready().await.unwrap().call(request("/a.B/C"));
+        assert_eq!(in_flight.calls(), 1);
+        let refused = service.ready().await.unwrap().call(request("/a.B/C")).await.unwrap();
+        let status = Status::from_header_map(refused.headers()).unwrap();
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        assert_eq!(errors::retry_after(&status), Some(SHED_RETRY_AFTER));
+        assert_eq!(refused.headers()[errors::PUSHBACK], "100");
+        assert!(
+            metrics
+                .encode()
+                .contains(r#"consilium_rpc_server_shed_total{server="test"} 1"#)
+        );
+
+        let health = service
+            .ready()
+            .await
+            .unwrap()
+            .call(request("/grpc.health.v1.Health/Check"));
+        release.send(true).unwrap();
+        for call in [first, health] {
+            let answered = call.await.unwrap();
+            assert_eq!(
+                Status::from_header_map(answered.headers()).unwrap().code(),
+                Code::NotFound
+            );
+        }
+        assert_eq!(in_flight.calls(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_call_that_is_dropped_gives_its_place_back() {
+        let in_flight = InFlight::default();
+        let layer = ShedLayer {
+            server: "test",
+            max_in_flight: 1,
+            in_flight: in_flight.clone(),
+            metrics: Metrics::new().rpc().clone(),
+        };
+        let mut service = layer.layer(service_fn(|_| std::future::pending::<Result<Response, Infallible>>()));
+        let call = service.ready().await.unwrap().call(request("/a.B/C"));
+        assert_eq!(in_flight.calls(), 1);
+        drop(call);
+        assert_eq!(in_flight.calls(), 0);
+    }
+}

@@ -1,0 +1,18 @@
+//! How a process joins a mesh, finds the others and serves: the registry, the one way to listen and the one way to
+//! connect, health, drain, configuration, logs and metrics. Nothing here knows a model, a query or an answer.
+
+pub mod admin;
+pub mod config;
+pub mod dial;
+pub mod drain;
+pub mod errors;
+pub mod health;
+mod layer;
+pub mod limits;
+pub mod logs;
+pub mod methods;
+pub mod metrics;
+pub mod registry;
+pub mod serve;
+
+pub use layer::Deadline;
