@@ -1,0 +1,48 @@
+//! How a model answers. This crate loads ONNX models and runs them well on the cores there are; it knows nothing of the
+//! network, of experts or of routing.
+//!
+//! The walk of a request, each step in the module of its name:
+//!
+//! ```text
+//! Store::load    package    read and verify every byte; manifest, onnx: what it says, what hides in it
+//!                session    one ONNX Runtime session per executor, on one copy of the weights
+//!                warmup     run every size, measure, fill the cost table
+//! Engine::text   tokenize   worker threads: text → ids
+//! Engine::tensors  request  somebody else's tensors, checked
+//!                queue      bounded, earliest deadline first; a dropped future leaves it at once
+//!                batch      pure: which entries run together, now that an executor is free
+//!                executor   one thread owns one session; rows: join, run, deal back
+//! ```
+//!
+//! Everything that computes holds a permit for its cores (`cores`), whichever model it belongs to.
+
+mod batch;
+mod cores;
+mod cost;
+mod engine;
+mod error;
+mod executor;
+mod manifest;
+mod onnx;
+mod package;
+mod queue;
+mod request;
+mod rows;
+mod runtime;
+mod session;
+mod store;
+mod tensor;
+mod threads;
+mod tokenize;
+mod warmup;
+
+#[cfg(feature = "testing")]
+pub mod testing;
+
+pub use cost::{CostTable, Unit};
+pub use engine::{Call, Engine, EngineOptions, Output, TensorOutput, TextOutput, Timings};
+pub use error::Error;
+pub use manifest::{FileEntry, Kind, Manifest, TensorEntry, TokenizerEntry};
+pub use queue::Load;
+pub use store::{Store, StoreOptions};
+pub use tensor::{DataType, Tensor, UnknownDataType};

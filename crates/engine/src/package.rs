@@ -1,0 +1,232 @@
+//! Reading a model directory: the manifest, then every file it lists, checked on the very bytes that are loaded later.
+//! Nothing is opened a second time, so a file that changes between the check and the load cannot slip through.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+
+use crate::error::Error;
+use crate::manifest::{FileEntry, Manifest};
+
+/// A manifest is text that people read; a larger one is a mistake or an attack.
+const MAX_MANIFEST: u64 = 1 << 20;
+
+/// A model directory whose manifest bytes are known, so that its digest is.
+pub(crate) struct Source {
+    dir: PathBuf,
+    manifest: Vec<u8>,
+    /// Lower-case hex SHA-256 of the manifest's bytes: the identity of the model.
+    pub(crate) digest: String,
+}
+
+/// A whole model in memory, every byte verified.
+pub(crate) struct Package {
+    pub(crate) dir: PathBuf,
+    pub(crate) manifest: Manifest,
+    pub(crate) digest: String,
+    files: BTreeMap<String, Arc<[u8]>>,
+}
+
+impl Source {
+    /// Reads `dir/manifest.json` and nothing else.
+    pub(crate) fn open(dir: &Path) -> Result<Self, Error> {
+        let refused = |problem: String| Error::Manifest {
+            dir: dir.to_owned(),
+            problems: vec![problem],
+        };
+        let path = dir.join("manifest.json");
+        let manifest = read_bounded(&path, MAX_MANIFEST).map_err(|error| refused(format!("manifest.json: {error}")))?;
+        if manifest.len() as u64 > MAX_MANIFEST {
+            return Err(refused(format!("manifest.json: larger than {MAX_MANIFEST} bytes")));
+        }
+        let digest = sha256(&manifest);
+        Ok(Self {
+            dir: dir.to_owned(),
+            manifest,
+            digest,
+        })
+    }
+
+    /// Reads and verifies everything the manifest lists. All problems are reported together.
+    pub(crate) fn read(self) -> Result<Package, Error> {
+        let Self { dir, manifest, digest } = self;
+        let refused = |problems| Error::Manifest {
+            dir: dir.clone(),
+            problems,
+        };
+        let manifest = Manifest::parse(&manifest).map_err(refused)?;
+        let root = dir.canonicalize().map_err(|error| refused(vec![error.to_string()]))?;
+        let mut problems = Vec::new();
+        let mut files = BTreeMap::new();
+        for entry in &manifest.files {
+            match read_entry(&root, entry) {
+                Ok(bytes) => {
+                    files.insert(entry.path.clone(), bytes);
+                }
+                Err(problem) => problems.push(format!("{}: {problem}", entry.path)),
+            }
+        }
+        if problems.is_empty() {
+            Ok(Package {
+                dir,
+                manifest,
+                digest,
+                files,
+            })
+        } else {
+            Err(refused(problems))
+        }
+    }
+}
+
+impl Package {
+    /// The verified bytes of a listed file; empty for an unlisted one, which `Manifest::parse` rules out.
+    pub(crate) fn file(&self, path: &str) -> &[u8] {
+        self.files.get(path).map_or(&[], |bytes| bytes)
+    }
+
+    /// A file that the model names relative to its own place, as external data does.
+    pub(crate) fn beside_model(&self, location: &str) -> Option<Arc<[u8]>> {
+        let path = Path::new(&self.manifest.model).with_file_name(location);
+        self.files.get(path.to_str()?).cloned()
+    }
+
+    pub(crate) fn refused(&self, problems: Vec<String>) -> Error {
+        Error::Manifest {
+            dir: self.dir.clone(),
+            problems,
+        }
+    }
+}
+
+fn read_entry(root: &Path, entry: &FileEntry) -> Result<Arc<[u8]>, String> {
+    // Symlinks are allowed inside the directory (mounted volumes are made of them) and nowhere else.
+    let path = root
+        .join(&entry.path)
+        .canonicalize()
+        .map_err(|error| error.to_string())?;
+    if !path.starts_with(root) {
+        return Err("a link that leads out of the model directory".to_owned());
+    }
+    if !path.metadata().is_ok_and(|metadata| metadata.is_file()) {
+        return Err("not a regular file".to_owned());
+    }
+    let bytes = read_bounded(&path, entry.size).map_err(|error| error.to_string())?;
+    if bytes.len() as u64 != entry.size {
+        let found = if bytes.len() as u64 > entry.size {
+            "more".to_owned()
+        } else {
+            bytes.len().to_string()
+        };
+        return Err(format!("expected {} bytes, found {found}", entry.size));
+    }
+    let found = sha256(&bytes);
+    if found != entry.sha256 {
+        return Err(format!("sha256 mismatch: expected {}, found {found}", entry.sha256));
+    }
+    Ok(bytes.into())
+}
+
+/// At most one byte more than `limit`: enough to see that a file is longer, not enough to fill the memory with it.
+fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?
+        .take(limit.saturating_add(1))
+        .read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Lower-case hex.
+fn sha256(bytes: &[u8]) -> String {
+    format!("{:x}", Bytes::copy_from_slice(&Sha256::digest(bytes)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use serde_json::json;
+
+    use super::*;
+
+    /// A directory with `model.onnx` = `content` and a manifest that says so.
+    fn directory(content: &[u8]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("model.onnx"), content).unwrap();
+        write_manifest(dir.path(), "model.onnx", content);
+        dir
+    }
+
+    fn write_manifest(dir: &Path, path: &str, content: &[u8]) {
+        let manifest = json!({
+            "schema": 1, "name": "m", "version": "1", "kind": "tensors", "model": path,
+            "files": [{"path": path, "size": content.len(), "sha256": sha256(content)}],
+            "inputs": [{"name": "a", "datatype": "FP32", "shape": [-1]}],
+            "outputs": [{"name": "b", "datatype": "FP32", "shape": [-1]}],
+            "licence": "Apache-2.0", "source": "made for tests",
+        });
+        fs::write(dir.join("manifest.json"), manifest.to_string()).unwrap();
+    }
+
+    fn problems(dir: &Path) -> String {
+        match Source::open(dir).and_then(Source::read) {
+            Err(Error::Manifest { problems, .. }) => problems.join("; "),
+            Err(other) => panic!("{other}"),
+            Ok(_) => panic!("should be refused"),
+        }
+    }
+
+    #[test]
+    fn the_digest_is_the_manifests_and_the_bytes_are_the_files() {
+        let dir = directory(b"bytes");
+        let source = Source::open(dir.path()).unwrap();
+        assert_eq!(
+            source.digest,
+            sha256(&fs::read(dir.path().join("manifest.json")).unwrap())
+        );
+        assert_eq!(source.read().unwrap().file("model.onnx"), b"bytes");
+    }
+
+    #[test]
+    fn every_kind_of_wrong_content_is_refused() {
+        let dir = directory(b"bytes");
+        fs::write(dir.path().join("model.onnx"), b"bytez").unwrap();
+        assert!(problems(dir.path()).contains("sha256 mismatch"));
+        fs::write(dir.path().join("model.onnx"), b"byt").unwrap();
+        assert!(problems(dir.path()).contains("expected 5 bytes, found 3"));
+        fs::write(dir.path().join("model.onnx"), b"bytes and more").unwrap();
+        assert!(problems(dir.path()).contains("expected 5 bytes, found more"));
+        fs::remove_file(dir.path().join("model.onnx")).unwrap();
+        assert!(problems(dir.path()).starts_with("model.onnx: "));
+        fs::create_dir(dir.path().join("model.onnx")).unwrap();
+        assert!(problems(dir.path()).contains("not a regular file"));
+    }
+
+    #[test]
+    fn a_missing_manifest_is_a_problem_not_a_panic() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(problems(dir.path()).starts_with("manifest.json: "));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_may_stay_inside_and_may_not_lead_out() {
+        let outside = tempfile::tempdir().unwrap();
+        fs::write(outside.path().join("evil.onnx"), b"bytes").unwrap();
+        let dir = directory(b"bytes");
+        let model = dir.path().join("model.onnx");
+
+        fs::rename(&model, dir.path().join("real.onnx")).unwrap();
+        std::os::unix::fs::symlink("real.onnx", &model).unwrap();
+        assert!(Source::open(dir.path()).and_then(Source::read).is_ok());
+
+        fs::remove_file(&model).unwrap();
+        std::os::unix::fs::symlink(outside.path().join("evil.onnx"), &model).unwrap();
+        assert!(problems(dir.path()).contains("leads out of the model directory"));
+    }
+}

@@ -1,0 +1,311 @@
+//! Checks raw tensors from a caller against the manifest, and says how they may be batched. Every number in here was
+//! chosen by somebody else: products are checked, nothing is indexed.
+
+use std::sync::Arc;
+
+use crate::batch::Extent;
+use crate::error::Error;
+use crate::manifest::{Manifest, TensorEntry, TokenizerEntry};
+use crate::tensor::{DataType, Tensor, dimension};
+
+/// The tensors in the manifest's order, and their extent.
+///
+/// `Err(Invalid)` for a missing, unknown or repeated name, a wrong datatype, rank or size, a dimension below 1, data of
+/// another length than the shape says, strings that are not text, and token ids outside the vocabulary.
+pub(crate) fn check(tensors: Vec<Tensor>, manifest: &Manifest) -> Result<(Vec<Tensor>, Extent), Error> {
+    let mut places: Vec<Option<Tensor>> = manifest.inputs.iter().map(|_| None).collect();
+    for (at, tensor) in tensors.into_iter().enumerate() {
+        let place = manifest
+            .inputs
+            .iter()
+            .zip(&mut places)
+            .find(|(entry, _)| entry.name == tensor.name);
+        match place {
+            Some((_, place @ None)) => *place = Some(tensor),
+            Some((entry, Some(_))) => return Err(Error::invalid(format!("inputs[{}]", entry.name), "given twice")),
+            None => {
+                let names: Vec<&str> = manifest.inputs.iter().map(|entry| entry.name.as_str()).collect();
+                let problem = format!("no input of this model, which takes {}", names.join(", "));
+                return Err(Error::invalid(format!("inputs[{at}].name"), problem));
+            }
+        }
+    }
+    let mut checked = Vec::with_capacity(places.len());
+    for (entry, place) in manifest.inputs.iter().zip(places) {
+        let tensor = place.ok_or_else(|| Error::invalid(format!("inputs[{}]", entry.name), "missing"))?;
+        check_tensor(&tensor, entry)?;
+        if let Some(tokenizer) = manifest.tokenizer.as_ref().filter(|_| entry.name == "input_ids") {
+            check_ids(&tensor, tokenizer)?;
+        }
+        checked.push(tensor);
+    }
+    let extent = extent(&checked, manifest);
+    Ok((checked, extent))
+}
+
+fn check_tensor(tensor: &Tensor, entry: &TensorEntry) -> Result<(), Error> {
+    let invalid =
+        |field: &str, problem: String| Err(Error::invalid(format!("inputs[{}].{field}", entry.name), problem));
+    if tensor.datatype != entry.datatype {
+        return invalid(
+            "datatype",
+            format!("expected {}, got {}", entry.datatype, tensor.datatype),
+        );
+    }
+    if tensor.shape.len() != entry.shape.len() {
+        return invalid(
+            "shape",
+            format!("expected {} dimensions, got {}", entry.shape.len(), tensor.shape.len()),
+        );
+    }
+    for (at, (&got, &expected)) in tensor.shape.iter().zip(&entry.shape).enumerate() {
+        if got < 1 {
+            return invalid("shape", format!("dimension {at} is {got}, expected at least 1"));
+        }
+        if expected != -1 && got != expected {
+            return invalid("shape", format!("dimension {at} is {got}, expected {expected}"));
+        }
+    }
+    let Some(elements) = tensor.elements() else {
+        return invalid("shape", "more elements than can be counted".to_owned());
+    };
+    match entry.datatype.size() {
+        Some(size) if elements.checked_mul(size) != Some(tensor.data.len()) => invalid(
+            "data",
+            format!("{} bytes for {elements} elements of {size} bytes", tensor.data.len()),
+        ),
+        Some(_) => Ok(()),
+        None => match tensor.to_strings() {
+            None => invalid("data", "the lengths do not add up".to_owned()),
+            Some(strings) if strings.len() != elements => {
+                invalid("data", format!("{} strings for {elements} elements", strings.len()))
+            }
+            // ONNX Runtime takes strings as UTF-8 up to the first NUL.
+            Some(strings)
+                if strings
+                    .iter()
+                    .any(|text| text.contains(&0) || std::str::from_utf8(text).is_err()) =>
+            {
+                invalid("data", "a string that is not UTF-8 or contains NUL".to_owned())
+            }
+            Some(_) => Ok(()),
+        },
+    }
+}
+
+/// Ids from outside are as little trusted as any other number: a GPU kernel reads whatever lies beyond the table.
+fn check_ids(ids: &Tensor, tokenizer: &TokenizerEntry) -> Result<(), Error> {
+    if ids
+        .shape
+        .last()
+        .is_some_and(|length| usize::try_from(*length).is_ok_and(|length| length > tokenizer.max_tokens))
+    {
+        let problem = format!("longer than the {} tokens that the model takes", tokenizer.max_tokens);
+        return Err(Error::invalid("inputs[input_ids].shape", problem));
+    }
+    let known = |id: i64| u32::try_from(id).is_ok_and(|id| id < tokenizer.vocab_size);
+    let all_known = match ids.datatype {
+        DataType::Int32 => ids
+            .data
+            .as_chunks()
+            .0
+            .iter()
+            .all(|id| known(i64::from(i32::from_le_bytes(*id)))),
+        _ => ids.data.as_chunks().0.iter().all(|id| known(i64::from_le_bytes(*id))),
+    };
+    if all_known {
+        Ok(())
+    } else {
+        Err(Error::invalid("inputs[input_ids].data", "an id outside the vocabulary"))
+    }
+}
+
+/// Rows are the first dimension. Requests may be joined when it is free everywhere, all inputs agree on it, and all
+/// other dimensions are equal: those make up the key.
+fn extent(tensors: &[Tensor], manifest: &Manifest) -> Extent {
+    let size = |tensor: &Tensor, at: usize| tensor.shape.get(at).and_then(|size| usize::try_from(*size).ok());
+    let rows = tensors
+        .first()
+        .and_then(|tensor| size(tensor, 0))
+        .filter(|_| manifest.batches());
+    // Tokens are the unit of a text model; its inputs are rows × tokens.
+    let length = tensors
+        .first()
+        .filter(|_| manifest.tokenizer.is_some())
+        .and_then(|tensor| size(tensor, 1));
+    let agree = rows.is_some() && tensors.iter().all(|tensor| size(tensor, 0) == rows);
+    let key = || -> Arc<[i64]> {
+        // Each shape behind its rank, so that no two different lists of shapes read the same.
+        let shapes = tensors
+            .iter()
+            .map(|tensor| (dimension(tensor.shape.len()), tensor.shape.get(1..).unwrap_or_default()));
+        shapes
+            .flat_map(|(rank, inner)| [rank].into_iter().chain(inner.iter().copied()))
+            .collect()
+    };
+    Extent {
+        rows: rows.unwrap_or(1),
+        length: length.unwrap_or(1),
+        group: agree.then(key),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use serde_json::json;
+
+    use super::*;
+
+    fn manifest(inputs: &serde_json::Value) -> Manifest {
+        let text = inputs[0]["name"] == "input_ids";
+        let mut manifest = json!({
+            "schema": 1, "name": "m", "version": "1", "kind": "tensors", "model": "model.onnx",
+            "files": [{"path": "model.onnx", "size": 1, "sha256": "a".repeat(64)}],
+            "inputs": inputs, "outputs": [{"name": "y", "datatype": "FP32", "shape": [-1]}],
+            "licence": "Apache-2.0", "source": "made for tests",
+        });
+        if text {
+            manifest["kind"] = json!("text");
+            manifest["tokenizer"] = json!({"file": "model.onnx", "max_tokens": 4, "vocab_size": 100, "pad_id": 0});
+        }
+        Manifest::parse(manifest.to_string().as_bytes()).unwrap()
+    }
+
+    fn two_floats() -> Manifest {
+        manifest(&json!([
+            {"name": "a", "datatype": "FP32", "shape": [-1, 2]},
+            {"name": "b", "datatype": "FP32", "shape": [-1, 2]},
+        ]))
+    }
+
+    fn floats(name: &str, rows: i64) -> Tensor {
+        Tensor::fp32(name, vec![rows, 2], &vec![0.0; rows as usize * 2])
+    }
+
+    /// The field and the problem.
+    fn refusal(tensors: Vec<Tensor>, manifest: &Manifest) -> (String, String) {
+        match check(tensors, manifest) {
+            Err(Error::Invalid { field, problem }) => (field, problem),
+            other => panic!("should be refused: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn inputs_come_back_in_the_models_order_and_can_be_joined() {
+        let (tensors, extent) = check(vec![floats("b", 3), floats("a", 3)], &two_floats()).unwrap();
+        assert_eq!(
+            tensors.iter().map(|tensor| tensor.name.as_str()).collect::<Vec<_>>(),
+            ["a", "b"]
+        );
+        assert_eq!(
+            (extent.rows, extent.length, extent.group.as_deref()),
+            (3, 1, Some(&[2, 2, 2, 2][..]))
+        );
+    }
+
+    #[test]
+    fn inputs_that_disagree_on_the_first_dimension_run_alone() {
+        let (_, extent) = check(vec![floats("a", 3), floats("b", 1)], &two_floats()).unwrap();
+        assert_eq!(extent.group, None);
+    }
+
+    #[test]
+    fn wrong_names_are_refused() {
+        let model = two_floats();
+        assert_eq!(
+            refusal(vec![floats("a", 1)], &model),
+            ("inputs[b]".into(), "missing".into())
+        );
+        assert_eq!(refusal(vec![floats("a", 1), floats("a", 1)], &model).0, "inputs[a]");
+        let (field, problem) = refusal(vec![floats("secret name", 1)], &model);
+        assert_eq!(field, "inputs[0].name");
+        assert!(problem.contains("a, b") && !problem.contains("secret"), "{problem}");
+    }
+
+    #[test]
+    fn wrong_shapes_and_sizes_are_refused() {
+        let model = two_floats();
+        let with_shape = |shape: &[i64]| {
+            vec![
+                Tensor {
+                    shape: shape.to_vec(),
+                    ..floats("a", 1)
+                },
+                floats("b", 1),
+            ]
+        };
+        for shape in [
+            &[][..],
+            &[1],
+            &[1, 3],
+            &[0, 2],
+            &[-1, 2],
+            &[i64::MIN, 2],
+            &[i64::MAX, 2],
+            &[1, 2, 1],
+        ] {
+            let (field, _) = refusal(with_shape(shape), &model);
+            // The largest number of rows is countable; what does not fit it then is the data.
+            assert!(
+                field == "inputs[a].shape" || (shape == [i64::MAX, 2] && field == "inputs[a].data"),
+                "{shape:?}: {field}"
+            );
+        }
+        for length in [0, 7, 9] {
+            let data = Bytes::from(vec![0; length]);
+            let tensors = vec![Tensor { data, ..floats("a", 1) }, floats("b", 1)];
+            assert_eq!(refusal(tensors, &model).0, "inputs[a].data");
+        }
+        let tensors = vec![
+            Tensor {
+                datatype: DataType::Int32,
+                ..floats("a", 1)
+            },
+            floats("b", 1),
+        ];
+        assert_eq!(
+            refusal(tensors, &model),
+            ("inputs[a].datatype".into(), "expected FP32, got INT32".into())
+        );
+    }
+
+    #[test]
+    fn a_product_of_dimensions_that_overflows_is_refused() {
+        let model = manifest(&json!([{"name": "a", "datatype": "FP32", "shape": [-1, -1, -1]}]));
+        let tensor = Tensor {
+            shape: vec![i64::MAX, i64::MAX, 2],
+            ..Tensor::fp32("a", vec![], &[0.0])
+        };
+        assert_eq!(refusal(vec![tensor], &model).0, "inputs[a].shape");
+    }
+
+    #[test]
+    fn strings_must_be_whole_and_text() {
+        let model = manifest(&json!([{"name": "s", "datatype": "BYTES", "shape": [-1]}]));
+        assert!(check(vec![Tensor::strings("s", vec![2], &["", "ok"])], &model).is_ok());
+        for bad in [
+            Tensor::strings("s", vec![2], &["only one"]),
+            Tensor::strings("s", vec![1], &[b"\xff"]),
+            Tensor::strings("s", vec![1], &["nul \0"]),
+            Tensor {
+                data: Bytes::from_static(&[9, 0, 0, 0, b'x']),
+                ..Tensor::strings::<&str>("s", vec![1], &[])
+            },
+        ] {
+            assert_eq!(refusal(vec![bad], &model).0, "inputs[s].data");
+        }
+    }
+
+    #[test]
+    fn token_ids_are_checked_against_the_vocabulary() {
+        let model = manifest(&json!([{"name": "input_ids", "datatype": "INT64", "shape": [-1, -1]}]));
+        let ids = |ids: &[i64]| vec![Tensor::int64("input_ids", vec![1, dimension(ids.len())], ids)];
+        let (_, extent) = check(ids(&[0, 99, 5]), &model).unwrap();
+        assert_eq!((extent.rows, extent.length), (1, 3));
+        for bad in [&[100][..], &[-1], &[i64::MAX], &[0, 1 << 32]] {
+            assert_eq!(refusal(ids(bad), &model).0, "inputs[input_ids].data");
+        }
+        assert_eq!(refusal(ids(&[1; 5]), &model).0, "inputs[input_ids].shape");
+    }
+}

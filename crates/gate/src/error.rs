@@ -1,0 +1,20 @@
+//! Why a gate cannot be made or fitted. Deciding never fails, so nothing here belongs to a request.
+
+use crate::encoder::EncodeError;
+use crate::options::Mistake;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The options have mistakes; all of them are listed.
+    #[error("{} mistake(s) in the gate's options, the first at {}", .0.len(), .0.first().map_or("?", |m| m.path.as_str()))]
+    Options(Vec<Mistake>),
+    /// Two profiles name the same expert: which of them is meant is for the registry to say, not for the gate.
+    #[error("expert {0:?} has more than one profile")]
+    DuplicateExpert(String),
+    /// A text of the cards or of the background could not be encoded. What was encoded is kept for the next fit.
+    #[error("cannot encode the texts the gate is fitted on")]
+    Encode(#[source] EncodeError),
+    /// The computation was stopped, which happens when the runtime shuts down.
+    #[error("fitting was interrupted")]
+    Interrupted,
+}
