@@ -1,0 +1,201 @@
+//! What a `retrieve` expert knows: a file of passages, kept searchable, replaced while queries run.
+//!
+//! - `parse`: the file's bytes → passages or mistakes
+//! - `sentences`: a text → its sentences
+//! - `index`: passages → vectors, searchable
+//! - `search`: the arithmetic under it
+
+mod index;
+mod parse;
+mod search;
+mod sentences;
+
+use std::{
+    fmt::{self, Write},
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use arc_swap::ArcSwap;
+use sha2::{Digest, Sha256};
+use tokio::{sync::Mutex, time::MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use index::Index;
+pub use parse::Mistake;
+
+use crate::{Error, task::Encoder};
+
+/// How often the file is looked at.
+const POLL: Duration = Duration::from_secs(1);
+
+/// Bytes of the file's digest that make a revision: enough to tell a file's states apart, short enough to read out.
+const REVISION_BYTES: usize = 6;
+
+/// An expert's knowledge: always one whole state, replaced at once.
+pub struct Knowledge {
+    path: PathBuf,
+    encoder: Encoder,
+    current: ArcSwap<Index>,
+    /// What the file looked like when it was last read. Held while reloading, so that reloads follow one another.
+    seen: Mutex<Option<Stamp>>,
+}
+
+/// What tells that a file was written without reading it. The inode is there for files that are replaced by a rename
+/// or behind a symbolic link that is turned, as Kubernetes does with config maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    modified: Option<SystemTime>,
+    length: u64,
+    inode: u64,
+}
+
+impl Knowledge {
+    /// Reads and encodes the file. `Err` says all that is wrong with it.
+    pub(crate) async fn open(path: &Path, encoder: Encoder) -> Result<Knowledge, Error> {
+        let stamp = Stamp::of(path).await.ok();
+        let bytes = read(path).await?;
+        let index = index(path, &bytes, &encoder, None).await?;
+        report(path, &index);
+        Ok(Knowledge {
+            path: path.to_owned(),
+            encoder,
+            current: ArcSwap::from_pointee(index),
+            seen: Mutex::new(stamp),
+        })
+    }
+
+    pub(crate) fn current(&self) -> Arc<Index> {
+        self.current.load_full()
+    }
+
+    /// Which state answers now: a short digest of the file's content.
+    pub fn revision(&self) -> Arc<str> {
+        self.current.load().revision()
+    }
+
+    /// Reads the file again, whether or not it looks changed, and tells which revision answers from now on. On `Err`
+    /// the old one goes on answering.
+    pub async fn reload(&self) -> Result<Arc<str>, Error> {
+        let mut seen = self.seen.lock().await;
+        // Before reading: what is written after this looks changed at the next look.
+        *seen = Stamp::of(&self.path).await.ok();
+        self.read().await
+    }
+
+    /// Looks at the file every second and reloads it when it was written, until `stop`. A file that is refused is
+    /// logged once, and looked at again when it is written again; one that is only half written is such a file.
+    pub(crate) async fn watch(&self, stop: CancellationToken) {
+        let mut ticks = tokio::time::interval(POLL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+            // A reload in progress is dropped on stop: it changes nothing before its last step.
+            if let Some(Err(error)) = stop.run_until_cancelled(self.look()).await {
+                tracing::warn!(%error, "knowledge not reloaded; the old state goes on answering");
+            }
+        }
+    }
+
+    async fn look(&self) -> Result<(), Error> {
+        let mut seen = self.seen.lock().await;
+        let now = Stamp::of(&self.path).await.ok();
+        if now == *seen {
+            return Ok(());
+        }
+        *seen = now;
+        self.read().await.map(|_| ())
+    }
+
+    async fn read(&self) -> Result<Arc<str>, Error> {
+        let bytes = read(&self.path).await?;
+        let old = self.current();
+        if revision(&bytes) == old.revision() {
+            return Ok(old.revision());
+        }
+        let new = index(&self.path, &bytes, &self.encoder, Some(&old)).await?;
+        report(&self.path, &new);
+        let revision = new.revision();
+        self.current.store(Arc::new(new));
+        Ok(revision)
+    }
+}
+
+/// All that is wrong with the file, without a model: for configuration checks.
+pub(crate) fn check(path: &Path) -> Result<(), Error> {
+    let bytes = std::fs::read(path).map_err(|source| Error::Unreadable {
+        path: path.to_owned(),
+        source,
+    })?;
+    parse::parse(&bytes).map(drop).map_err(|mistakes| Error::Knowledge {
+        path: path.to_owned(),
+        mistakes,
+    })
+}
+
+async fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    let owned = path.to_owned();
+    let bytes = blocking(move || std::fs::read(owned)).await;
+    bytes.map_err(|source| Error::Unreadable {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Files may lie on a disk that takes its time.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+async fn index(path: &Path, bytes: &[u8], encoder: &Encoder, previous: Option<&Index>) -> Result<Index, Error> {
+    let passages = parse::parse(bytes).map_err(|mistakes| Error::Knowledge {
+        path: path.to_owned(),
+        mistakes,
+    })?;
+    Index::build(passages, revision(bytes), encoder, previous)
+        .await
+        .map_err(Error::Encoding)
+}
+
+fn revision(bytes: &[u8]) -> Arc<str> {
+    let mut digits = String::new();
+    for byte in Sha256::digest(bytes).iter().take(REVISION_BYTES) {
+        // Writing to a `String` cannot fail.
+        let _ = write!(digits, "{byte:02x}");
+    }
+    digits.into()
+}
+
+fn report(path: &Path, index: &Index) {
+    let (file, passages, truncated) = (path.display(), index.len(), index.truncated());
+    tracing::info!(%file, passages, revision = %index.revision(), "knowledge loaded");
+    if truncated > 0 {
+        tracing::warn!(%file, truncated, "passages longer than the encoder reads: their ends do not count in a search");
+    }
+}
+
+impl Stamp {
+    async fn of(path: &Path) -> io::Result<Stamp> {
+        let path = path.to_owned();
+        let metadata = blocking(move || std::fs::metadata(path)).await?;
+        #[cfg(unix)]
+        let inode = std::os::unix::fs::MetadataExt::ino(&metadata);
+        #[cfg(not(unix))]
+        let inode = 0;
+        Ok(Stamp {
+            modified: metadata.modified().ok(),
+            length: metadata.len(),
+            inode,
+        })
+    }
+}
+
+impl fmt::Debug for Knowledge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Knowledge")
+            .field("path", &self.path)
+            .field("current", &self.current())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,231 @@
+//! Between protobuf and the expert's own types. Beside `server.rs`, the only file that knows protobuf; no I/O here.
+
+use std::time::Duration;
+
+use consilium_engine::{DataType, Tensor};
+use consilium_mesh::registry;
+use consilium_proto::v1;
+
+use crate::{
+    config::Reads,
+    task::{Answer, Body, Head, Passage, Query, Source, Timings, Vector},
+};
+
+/// The longest text of a query, in bytes: far beyond what a model of this kind reads, far below what would hurt.
+pub(crate) const MAX_TEXT_BYTES: usize = 64 << 10;
+
+/// Why a query cannot be asked: the field and what is wrong with it, without its content.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Invalid {
+    pub(crate) field: String,
+    pub(crate) problem: String,
+}
+
+/// A query for a task that reads `reads`, checked.
+///
+/// Parts that the task does not read are refused: an answer that silently passes over a part of the question is a
+/// wrong one. Text beside tensors is what the gate chose the expert by, and stays unread.
+pub(crate) fn query(
+    query: Option<v1::Query>,
+    embedding: Option<v1::Embedding>,
+    reads: Reads,
+) -> Result<Query, Invalid> {
+    let query = query.ok_or_else(|| invalid("query", "is missing"))?;
+    if query.text.len() > MAX_TEXT_BYTES {
+        let problem = format!("is {} bytes long; at most {MAX_TEXT_BYTES} are taken", query.text.len());
+        return Err(invalid("query.text", problem));
+    }
+    match reads {
+        Reads::Text if query.text.trim().is_empty() => Err(invalid("query.text", "is empty; this expert reads text")),
+        Reads::Text if !query.parts.is_empty() => Err(invalid(
+            "query.parts[0]",
+            "is not read by this expert, which takes text only",
+        )),
+        Reads::Text => Ok(Query {
+            text: query.text,
+            vector: embedding.map(vector),
+            tensors: Vec::new(),
+        }),
+        Reads::Tensors if query.parts.is_empty() => Err(invalid(
+            "query.parts",
+            "is empty; this expert reads a tensor for each of its model's inputs",
+        )),
+        Reads::Tensors => {
+            let tensors = query
+                .parts
+                .into_iter()
+                .enumerate()
+                .map(|(index, part)| tensor(index, part));
+            Ok(Query {
+                text: query.text,
+                vector: None,
+                tensors: tensors.collect::<Result<_, _>>()?,
+            })
+        }
+    }
+}
+
+pub(crate) fn answer(answer: Answer) -> v1::Answer {
+    v1::Answer {
+        body: Some(body(answer.body)),
+        sources: answer.sources.iter().map(source).collect(),
+        sections: Vec::new(),
+        confidence: answer.confidence.map(|confidence| confidence.value),
+        calibrated: answer.confidence.is_some_and(|confidence| confidence.calibrated),
+        truncated: answer.truncated,
+        knowledge_revision: answer.knowledge_revision.as_deref().unwrap_or_default().to_owned(),
+    }
+}
+
+pub(crate) fn timings(timings: Timings, total: Duration) -> v1::Timings {
+    v1::Timings {
+        tokenize: Some(duration(timings.tokenize)),
+        queue: Some(duration(timings.queue)),
+        inference: Some(duration(timings.inference)),
+        total: Some(duration(total)),
+    }
+}
+
+pub(crate) fn card(card: &registry::Card) -> v1::Card {
+    let slo = v1::Slo {
+        latency: Some(duration(card.slo.latency)),
+        objective: card.slo.objective,
+        first_token: card.slo.first_token.map(duration),
+    };
+    let serves = card
+        .serves
+        .iter()
+        .map(|(dimension, values)| (dimension.clone(), v1::Values { values: values.clone() }));
+    let models = card.models.iter().map(|model| v1::ModelRef {
+        name: model.name.clone(),
+        digest: model.digest.clone(),
+    });
+    v1::Card {
+        expert: card.expert.clone(),
+        version: card.version.clone(),
+        summary: card.summary.clone(),
+        examples: card.examples.clone(),
+        serves: serves.collect(),
+        accepts: card.accepts.clone(),
+        task: card.task.clone(),
+        slo: Some(slo),
+        price: card.price.as_ref().map(|price| v1::Price {
+            currency: price.currency.clone(),
+            per_call: price.per_call,
+            per_thousand_tokens: price.per_thousand_tokens,
+        }),
+        idempotent: card.idempotent,
+        hedge: card.hedge,
+        models: models.collect(),
+        digest: card.digest(),
+        created: None,
+    }
+}
+
+/// Saturates: a duration that protobuf cannot hold is as good as for ever.
+pub(crate) fn duration(duration: Duration) -> prost_types::Duration {
+    prost_types::Duration {
+        seconds: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
+        nanos: duration.subsec_nanos().cast_signed(),
+    }
+}
+
+fn vector(embedding: v1::Embedding) -> Vector {
+    Vector {
+        model_digest: embedding.model_digest.into(),
+        values: embedding.vector,
+    }
+}
+
+fn tensor(index: usize, part: v1::Part) -> Result<Tensor, Invalid> {
+    let Some(v1::part::Content::Tensor(tensor)) = part.content else {
+        return Err(invalid(
+            format!("query.parts[{index}]"),
+            "is not a tensor, which is all that this expert takes",
+        ));
+    };
+    let datatype: DataType = tensor.datatype.parse().map_err(|_| {
+        invalid(
+            format!("query.parts[{index}].tensor.datatype"),
+            "is not a datatype of the Open Inference Protocol",
+        )
+    })?;
+    Ok(Tensor {
+        name: tensor.name,
+        datatype,
+        shape: tensor.shape,
+        data: tensor.data,
+    })
+}
+
+fn body(body: Body) -> v1::answer::Body {
+    match body {
+        Body::Embedding(vector) => v1::answer::Body::Embedding(v1::Embedding {
+            model_digest: vector.model_digest.as_ref().to_owned(),
+            vector: vector.values,
+        }),
+        Body::Classification(heads) => v1::answer::Body::Classification(v1::Classification {
+            heads: heads.iter().map(head).collect(),
+        }),
+        Body::Passages(passages) => v1::answer::Body::Passages(v1::Passages {
+            passages: passages.iter().map(passage).collect(),
+        }),
+        Body::Tensors(tensors) => {
+            let tensors = tensors.into_iter().map(|tensor| v1::Tensor {
+                name: tensor.name,
+                datatype: tensor.datatype.to_string(),
+                shape: tensor.shape,
+                data: tensor.data,
+            });
+            v1::answer::Body::Tensors(v1::Tensors {
+                tensors: tensors.collect(),
+            })
+        }
+    }
+}
+
+fn head(head: &Head) -> v1::classification::Head {
+    let labels = head.labels.iter().map(|label| v1::classification::Label {
+        name: label.name.as_ref().to_owned(),
+        probability: label.probability,
+    });
+    v1::classification::Head {
+        name: head.name.as_ref().to_owned(),
+        labels: labels.collect(),
+    }
+}
+
+fn passage(passage: &Passage) -> v1::Passage {
+    // Texts are limited to a few thousand bytes when knowledge is read, so the casts lose nothing.
+    let best = passage.best.as_ref().map(|span| v1::Span {
+        start: span.start as u32,
+        end: span.end as u32,
+    });
+    v1::Passage {
+        id: passage.id.as_ref().to_owned(),
+        title: passage.title.as_ref().to_owned(),
+        text: passage.text.as_ref().to_owned(),
+        score: passage.score,
+        best,
+        source: Some(source(&passage.source)),
+    }
+}
+
+fn source(source: &Source) -> v1::Source {
+    v1::Source {
+        title: source.title.as_ref().to_owned(),
+        uri: source.uri.as_ref().to_owned(),
+        as_of: source.as_of.as_ref().to_owned(),
+        licence: source.licence.as_ref().to_owned(),
+    }
+}
+
+fn invalid(field: impl Into<String>, problem: impl Into<String>) -> Invalid {
+    Invalid {
+        field: field.into(),
+        problem: problem.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
