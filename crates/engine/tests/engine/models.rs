@@ -291,10 +291,7 @@ async fn the_real_encoder_understands_and_batches_without_a_difference() {
     assert_eq!(engine.cost().unit, Unit::Tokens);
     let points = &engine.cost().points;
     assert!(
-        points
-            .iter()
-            .map(|(tokens, _)| *tokens)
-            .eq([8, 16, 32, 64, 128, 256]),
+        points.iter().map(|(tokens, _)| *tokens).eq([8, 16, 32, 64, 128, 256]),
         "{points:?}"
     );
     assert!(points.iter().all(|(_, millis)| *millis > 0.0), "{points:?}");

@@ -1,0 +1,340 @@
+//! What may stand on the command line. Nothing is done here; every command gets its own struct.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use consilium_proto::v1;
+
+/// Variables named `CONSILIUM_…` that are this program's own, and therefore no settings of a mesh.
+pub(crate) const OWN_VARIABLES: [&str; 3] = ["CONSILIUM_ROUTER", "CONSILIUM_ONNXRUNTIME", "CONSILIUM_LOG"];
+
+/// A mesh of small expert models: one question in, the right expert's answer out.
+#[derive(Debug, Parser)]
+#[command(name = "consilium", version, propagate_version = true, after_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 what was asked for failed; 2 asked or configured wrongly.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a whole mesh, router and experts, in this process
+    Up(Up),
+    /// Run a mesh, ask it its demo questions and check who answered
+    Demo(Demo),
+    /// Ask a running mesh
+    Ask(Ask),
+    /// Show whom a running mesh would ask, and why, without asking anybody
+    Explain(Explain),
+    /// List the experts of a running mesh
+    Experts(Experts),
+    /// Look at model directories and verify them
+    Models(Models),
+    /// Find every mistake in a mesh's files without starting it
+    Check(Check),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    /// The mesh to run
+    pub(crate) mesh: PathBuf,
+    /// Where the router listens, instead of what the file says
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Where /livez, /readyz and /metrics are, instead of what the file says
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) admin: Option<SocketAddr>,
+    /// Let the system pick every port
+    #[arg(long, conflicts_with_all = ["listen", "admin"])]
+    pub(crate) ephemeral: bool,
+    /// Change a setting of the mesh file, for example gate.top_k=2; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Print the settings in effect, defaults included, and do nothing else
+    #[arg(long)]
+    pub(crate) print_config: bool,
+    #[command(flatten)]
+    pub(crate) runtime: Runtime,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// The mesh to run; its questions are in demo.jsonl beside it
+    pub(crate) mesh: PathBuf,
+    #[command(flatten)]
+    pub(crate) runtime: Runtime,
+    /// Print one JSON document instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// For the commands that run models in this process.
+#[derive(Debug, Args)]
+pub(crate) struct Runtime {
+    /// The ONNX Runtime library, libonnxruntime.so; found beside this program or in .tools/lib when not given
+    #[arg(long, value_name = "FILE", env = "CONSILIUM_ONNXRUNTIME")]
+    pub(crate) onnxruntime: Option<PathBuf>,
+    /// How much to log to standard error: error, warn, info, debug or trace
+    #[arg(long, value_name = "LEVEL", env = "CONSILIUM_LOG", default_value = "warn")]
+    pub(crate) log: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Ask {
+    #[command(flatten)]
+    pub(crate) question: Question,
+    /// Show what happens as it happens
+    #[arg(long)]
+    pub(crate) stream: bool,
+    /// Print one JSON document instead of text; with --stream, one event a line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    #[command(flatten)]
+    pub(crate) question: Question,
+    /// Print one JSON document instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Experts {
+    #[command(flatten)]
+    pub(crate) router: Router,
+    /// Keep watching, and show the list again whenever it changes
+    #[arg(long)]
+    pub(crate) watch: bool,
+    /// Print one JSON document instead of text; with --watch, one a line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Models {
+    /// Model directories, or directories of them
+    #[arg(required = true)]
+    pub(crate) directories: Vec<PathBuf>,
+    /// Print one JSON document instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// The mesh to check
+    pub(crate) mesh: PathBuf,
+    /// Change a setting of the mesh file, for example gate.top_k=2; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Print one JSON document instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Router {
+    /// The router of the mesh
+    #[arg(
+        long = "router",
+        value_name = "ADDRESS",
+        env = "CONSILIUM_ROUTER",
+        default_value = "http://127.0.0.1:7600",
+        value_parser = host_and_port
+    )]
+    pub(crate) address: String,
+}
+
+/// A question and what may be said with it.
+#[derive(Debug, Args)]
+pub(crate) struct Question {
+    /// What to ask
+    pub(crate) text: String,
+    #[command(flatten)]
+    pub(crate) router: Router,
+    /// A value of a dimension that the mesh declares, for example audience=patient; may be repeated
+    #[arg(long = "attribute", value_name = "DIMENSION=VALUE", value_parser = pair)]
+    pub(crate) attributes: Vec<(String, String)>,
+    /// A fact for the mesh's rules, for example desk=discharge; may be repeated
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = pair)]
+    pub(crate) labels: Vec<(String, String)>,
+    /// Only consider this expert; may be repeated
+    #[arg(long = "expert", value_name = "NAME")]
+    pub(crate) experts: Vec<String>,
+    /// Ask at most so many experts
+    #[arg(long, value_name = "N")]
+    pub(crate) top_k: Option<u32>,
+    /// The least probability, 0 to 1, at which an expert is asked
+    #[arg(long, value_name = "X")]
+    pub(crate) min_confidence: Option<f64>,
+    /// What becomes of several experts' answers
+    #[arg(long, value_enum)]
+    pub(crate) combine: Option<Combine>,
+    /// How long the answer is of use, for example 500ms or 2s
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) deadline: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Combine {
+    /// Keep the answer of the most probable expert
+    Best,
+    /// Keep all of them, one after the other
+    All,
+}
+
+impl Question {
+    pub(crate) fn query(&self) -> v1::Query {
+        let mut query = v1::Query {
+            text: self.text.clone(),
+            ..v1::Query::default()
+        };
+        for (name, value) in &self.attributes {
+            query
+                .attributes
+                .entry(name.clone())
+                .or_default()
+                .values
+                .push(value.clone());
+        }
+        query.labels.extend(self.labels.iter().cloned());
+        query
+    }
+
+    pub(crate) fn options(&self) -> v1::DispatchOptions {
+        v1::DispatchOptions {
+            top_k: self.top_k,
+            min_confidence: self.min_confidence,
+            experts: self.experts.clone(),
+            combine: self.combine.map(|combine| match combine {
+                Combine::Best => v1::Combine::Best.into(),
+                Combine::All => v1::Combine::All.into(),
+            }),
+            ..v1::DispatchOptions::default()
+        }
+    }
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("expected KEY=VALUE".to_owned()),
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(duration) if !duration.is_zero() => Ok(duration),
+        _ => Err("expected a duration above zero, such as 500ms or 2s".to_owned()),
+    }
+}
+
+/// `http://host:port` or `host:port` → `host:port`.
+fn host_and_port(text: &str) -> Result<String, String> {
+    const EXPECTED: &str = "expected http://host:port, for example http://127.0.0.1:7600";
+    let address = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
+    let (host, port) = address.rsplit_once(':').ok_or(EXPECTED)?;
+    let bad = host.is_empty() || host.contains(['/', '@', ' ']) || port.parse::<u16>().is_err();
+    if bad {
+        Err(EXPECTED.to_owned())
+    } else {
+        Ok(address.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, error::ErrorKind};
+
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<Command, clap::Error> {
+        Cli::try_parse_from(["consilium"].iter().chain(arguments)).map(|cli| cli.command)
+    }
+
+    fn ask(arguments: &[&str]) -> Ask {
+        match parse(&[&["ask"], arguments].concat()).unwrap() {
+            Command::Ask(ask) => ask,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_question_becomes_a_query_and_options() {
+        let question = ask(&[
+            "may I?",
+            "--attribute",
+            "audience=patient",
+            "--attribute",
+            "audience=clinician",
+            "--attribute",
+            "place=a=b",
+            "--label",
+            "desk=discharge",
+            "--expert",
+            "general",
+            "--top-k",
+            "2",
+            "--min-confidence",
+            "0.4",
+            "--combine",
+            "all",
+            "--deadline",
+            "500ms",
+            "--router",
+            "http://localhost:7/",
+        ])
+        .question;
+        let query = question.query();
+        assert_eq!(query.text, "may I?");
+        assert_eq!(query.attributes["audience"].values, ["patient", "clinician"]);
+        assert_eq!(query.attributes["place"].values, ["a=b"]);
+        assert_eq!(query.labels["desk"], "discharge");
+        let options = question.options();
+        assert_eq!((options.top_k, options.min_confidence), (Some(2), Some(0.4)));
+        assert_eq!(
+            (options.combine(), options.experts),
+            (v1::Combine::All, vec!["general".to_owned()])
+        );
+        assert_eq!(question.deadline, Some(Duration::from_millis(500)));
+        assert_eq!(question.router.address, "localhost:7");
+    }
+
+    #[test]
+    fn what_is_not_given_is_left_to_the_mesh() {
+        let question = ask(&["may I?", "--router", "127.0.0.1:7600"]).question;
+        assert_eq!(question.options(), v1::DispatchOptions::default());
+        assert_eq!(
+            (question.deadline, question.router.address.as_str()),
+            (None, "127.0.0.1:7600")
+        );
+    }
+
+    #[test]
+    fn wrong_arguments_are_refused_with_what_was_expected() {
+        for (arguments, expected) in [
+            (["--attribute", "audience"], "KEY=VALUE"),
+            (["--label", "=x"], "KEY=VALUE"),
+            (["--deadline", "soon"], "500ms"),
+            (["--deadline", "0s"], "above zero"),
+            (["--router", "https://localhost:7600"], "http://host:port"),
+            (["--router", "localhost"], "http://host:port"),
+            (["--combine", "vote"], "best, all"),
+        ] {
+            let error = parse(&[&["ask", "may I?"][..], &arguments].concat()).unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+        let error = parse(&["up", "mesh.yaml", "--ephemeral", "--listen", "127.0.0.1:1"]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ArgumentConflict);
+    }
+}

@@ -1,0 +1,307 @@
+//! Talking to a running mesh: the calls that the commands need, and every way they can fail in words for people.
+
+use std::time::Duration;
+
+use consilium_mesh::{dial, errors};
+use consilium_proto::{
+    client::{catalog_service_client::CatalogServiceClient, router_service_client::RouterServiceClient},
+    v1,
+};
+use tokio::time::Instant;
+use tonic::{Code, Request, Status, Streaming, transport::Channel};
+
+use crate::{
+    error::{Error, Trouble},
+    view,
+};
+
+/// A connection to a router; made with the first call.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    address: String,
+    channel: Channel,
+}
+
+/// A query and how to ask it.
+#[derive(Debug, Clone)]
+pub(crate) struct Call {
+    pub(crate) query: v1::Query,
+    pub(crate) options: v1::DispatchOptions,
+    /// `None` leaves it to the mesh.
+    pub(crate) deadline: Option<Duration>,
+}
+
+impl Client {
+    /// `address` is `host:port`.
+    pub(crate) fn new(address: &str) -> Result<Self, Error> {
+        let channel = dial::channel(&dial::Target::plain(address))
+            .map_err(|error| Error::Usage(Trouble::of("the router's address cannot be used", &error)))?;
+        Ok(Self {
+            address: address.to_owned(),
+            channel,
+        })
+    }
+
+    pub(crate) async fn dispatch(&self, call: Call) -> Result<view::Dispatch, Error> {
+        let Call {
+            query,
+            options,
+            deadline,
+        } = call;
+        let message = v1::DispatchRequest {
+            query: Some(query),
+            context: None,
+            options: Some(options),
+        };
+        let sent = Instant::now();
+        let reply = self
+            .router()
+            .dispatch(request(message, deadline))
+            .await
+            .map_err(|it| self.error(&it, deadline))?;
+        Ok(view::Dispatch::new(reply.into_inner(), sent.elapsed()))
+    }
+
+    pub(crate) async fn stream(&self, call: Call) -> Result<Events, Error> {
+        let Call {
+            query,
+            options,
+            deadline,
+        } = call;
+        let message = v1::StreamDispatchRequest {
+            query: Some(query),
+            context: None,
+            options: Some(options),
+        };
+        let reply = self.router().stream_dispatch(request(message, deadline)).await;
+        let stream = reply.map_err(|it| self.error(&it, deadline))?.into_inner();
+        Ok(Events {
+            client: self.clone(),
+            stream,
+            deadline,
+        })
+    }
+
+    pub(crate) async fn explain(&self, call: Call) -> Result<view::Explanation, Error> {
+        let Call {
+            query,
+            options,
+            deadline,
+        } = call;
+        let message = v1::ExplainRequest {
+            query: Some(query),
+            context: None,
+            options: Some(options),
+        };
+        let reply = self
+            .router()
+            .explain(request(message, deadline))
+            .await
+            .map_err(|it| self.error(&it, deadline))?;
+        Ok(reply.into_inner().into())
+    }
+
+    pub(crate) async fn experts(&self) -> Result<view::Catalog, Error> {
+        let reply = self
+            .catalog()
+            .list_experts(v1::ListExpertsRequest {})
+            .await
+            .map_err(|it| self.error(&it, None))?;
+        Ok(reply.into_inner().catalog.unwrap_or_default().into())
+    }
+
+    pub(crate) async fn watch(&self) -> Result<Catalogs, Error> {
+        let reply = self.catalog().watch_experts(v1::WatchExpertsRequest {}).await;
+        let stream = reply.map_err(|it| self.error(&it, None))?.into_inner();
+        Ok(Catalogs {
+            client: self.clone(),
+            stream,
+        })
+    }
+
+    fn router(&self) -> RouterServiceClient<Channel> {
+        RouterServiceClient::new(self.channel.clone())
+            .max_decoding_message_size(dial::MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(dial::MAX_MESSAGE_BYTES)
+    }
+
+    fn catalog(&self) -> CatalogServiceClient<Channel> {
+        CatalogServiceClient::new(self.channel.clone()).max_decoding_message_size(dial::MAX_MESSAGE_BYTES)
+    }
+
+    fn error(&self, status: &Status, deadline: Option<Duration>) -> Error {
+        explained(status, &self.address, deadline)
+    }
+}
+
+/// The events of one dispatched query.
+pub(crate) struct Events {
+    client: Client,
+    stream: Streaming<v1::StreamDispatchResponse>,
+    deadline: Option<Duration>,
+}
+
+impl Events {
+    /// `None` at the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<view::Event>, Error> {
+        loop {
+            let message = self
+                .stream
+                .message()
+                .await
+                .map_err(|it| self.client.error(&it, self.deadline))?;
+            let Some(message) = message else { return Ok(None) };
+            if let Some(event) = view::Event::new(message) {
+                return Ok(Some(event));
+            }
+        }
+    }
+}
+
+/// The catalogue, whole, each time that it changes.
+pub(crate) struct Catalogs {
+    client: Client,
+    stream: Streaming<v1::WatchExpertsResponse>,
+}
+
+impl Catalogs {
+    /// `None` when the router ended the stream.
+    pub(crate) async fn next(&mut self) -> Result<Option<view::Catalog>, Error> {
+        let message = self.stream.message().await.map_err(|it| self.client.error(&it, None))?;
+        Ok(message.map(|message| message.catalog.unwrap_or_default().into()))
+    }
+}
+
+fn request<T>(message: T, deadline: Option<Duration>) -> Request<T> {
+    let mut request = Request::new(message);
+    if let Some(deadline) = deadline {
+        request.set_timeout(deadline);
+    }
+    request
+}
+
+/// A status in words. What the caller did wrong is [`Error::Usage`], everything else [`Error::Failed`].
+fn explained(status: &Status, address: &str, deadline: Option<Duration>) -> Error {
+    let reason = errors::reason(status);
+    // Statuses that tonic makes at this end carry a cause and no reason of ours.
+    let made_here = reason.is_none() && std::error::Error::source(status).is_some();
+    match status.code() {
+        Code::Unavailable if made_here => Error::Failed(
+            Trouble::new(format!("no router answers at {address}"))
+                .with_hint("is it running? start it with: consilium up meshes/clinic/mesh.yaml"),
+        ),
+        // tonic says CANCELLED where its own timer fires first.
+        Code::DeadlineExceeded | Code::Cancelled => {
+            let headline = match deadline {
+                Some(deadline) => format!("no answer within {}", humantime::format_duration(deadline)),
+                None => "no answer within the mesh's deadline".to_owned(),
+            };
+            Error::Failed(Trouble::new(headline).with_hint("--deadline gives it more time, for example --deadline 5s"))
+        }
+        Code::InvalidArgument => {
+            let violations = errors::violations(status);
+            let details: Vec<String> = violations
+                .iter()
+                .map(|it| format!("{}: {}", it.field, it.problem))
+                .collect();
+            // The message repeats the violations, for callers that read nothing else.
+            let headline = if details.is_empty() {
+                status.message()
+            } else {
+                "the router does not take this question"
+            };
+            Error::Usage(Trouble {
+                details,
+                ..Trouble::new(headline)
+            })
+        }
+        Code::NotFound => {
+            Error::Usage(Trouble::new(status.message()).with_hint("consilium experts lists who is in the mesh"))
+        }
+        code => {
+            let reason = reason.unwrap_or_else(|| format!("{code:?}"));
+            let message = if status.message().is_empty() {
+                code.description()
+            } else {
+                status.message()
+            };
+            let trouble = Trouble::new(message).with_detail(reason);
+            Error::Failed(match errors::retry_after(status) {
+                Some(after) if after.is_zero() => trouble.with_hint("worth another try at once"),
+                Some(after) => trouble.with_hint(format!("worth another try in {}", humantime::format_duration(after))),
+                None => trouble,
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use consilium_mesh::errors::Refusal;
+
+    use super::*;
+
+    fn read(status: impl Into<Status>) -> (u8, Trouble) {
+        let error = explained(&status.into(), "127.0.0.1:7600", Some(Duration::from_millis(1500)));
+        (error.exit_code(), error.trouble())
+    }
+
+    #[tokio::test]
+    async fn a_router_that_is_not_there_is_said_to_be_not_there() {
+        // Bound and dropped: nobody listens at this port.
+        let address = std::net::TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .to_string();
+        let error = Client::new(&address).unwrap().experts().await.unwrap_err();
+        assert_eq!(error.exit_code(), 1);
+        assert_eq!(error.trouble().headline, format!("no router answers at {address}"));
+        assert!(error.trouble().hint.unwrap().contains("consilium up"));
+    }
+
+    #[test]
+    fn what_the_caller_did_wrong_is_listed_field_by_field() {
+        let refusal = Refusal::new(Code::InvalidArgument, "INVALID_REQUEST", "two things are wrong")
+            .with_violation("query.attributes[planet]", "the mesh declares no such dimension")
+            .with_violation("options.top_k", "is 99; expected 1 to 16");
+        let (code, trouble) = read(refusal);
+        assert_eq!(code, 2);
+        assert_eq!(
+            trouble.details,
+            [
+                "query.attributes[planet]: the mesh declares no such dimension",
+                "options.top_k: is 99; expected 1 to 16",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_other_failures_say_what_to_do() {
+        let (code, trouble) = read(Status::deadline_exceeded("x"));
+        assert_eq!((code, trouble.headline.as_str()), (1, "no answer within 1s 500ms"));
+
+        let shed = Refusal::new(Code::ResourceExhausted, "OVERLOADED", "too many calls")
+            .with_retry_after(Duration::from_millis(20));
+        let (code, trouble) = read(shed);
+        assert_eq!((code, trouble.headline.as_str()), (1, "too many calls"));
+        assert_eq!(trouble.details, ["OVERLOADED"]);
+        assert_eq!(trouble.hint.unwrap(), "worth another try in 20ms");
+
+        let (code, trouble) = read(Refusal::new(
+            Code::NotFound,
+            "UNKNOWN_EXPERT",
+            "the mesh has no expert x",
+        ));
+        assert_eq!(code, 2);
+        assert!(trouble.hint.unwrap().contains("consilium experts"));
+
+        // The router is there and says that nobody can answer: not the same as no router.
+        let (code, trouble) = read(Refusal::new(
+            Code::Unavailable,
+            "NO_LIVE_INSTANCE",
+            "no live instance of general",
+        ));
+        assert_eq!((code, trouble.headline.as_str()), (1, "no live instance of general"));
+    }
+}

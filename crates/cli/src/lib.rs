@@ -1,0 +1,40 @@
+//! `consilium`: run a mesh, ask it, look into it.
+//!
+//! A command is parsed (`args`), done (`command`) and shown (`render`, on a `page`). What comes from a mesh is plain
+//! data from the first moment (`view`), which is also what `--json` prints. [`embedded`] is a whole mesh in this
+//! process; it is public so that tests can run one.
+
+mod args;
+mod client;
+mod command;
+pub mod definition;
+pub mod embedded;
+mod environment;
+mod error;
+mod model;
+mod page;
+pub mod progress;
+mod question;
+mod render;
+mod text;
+mod view;
+
+pub use self::{
+    args::Cli,
+    definition::Definition,
+    environment::look,
+    error::{Error, Trouble},
+    page::{Look, Page},
+};
+
+/// Does what the command line says. The result goes to `page`, complaints to `complaints`; returns the exit code.
+pub async fn run(cli: Cli, page: &mut Page<'_>, complaints: &mut Page<'_>) -> u8 {
+    match command::run(cli.command, page).await {
+        Ok(exit) => exit.code(),
+        Err(error) if error.is_broken_pipe() => 0,
+        Err(error) => {
+            complaints.trouble(&error.trouble());
+            error.exit_code()
+        }
+    }
+}

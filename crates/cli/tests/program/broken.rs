@@ -1,0 +1,195 @@
+//! What is wrong is said completely, with file, path and what was expected, and ends with exit code 2.
+
+use std::net::TcpListener;
+
+use crate::{files::Files, said};
+
+#[test]
+fn a_mesh_without_mistakes_is_ok() {
+    let files = Files::new();
+    let (code, out, err) = said(&["check", &files.mesh()]);
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+    assert_eq!(out, "ok  market: 2 experts, 1 model, 2 rules\n");
+}
+
+#[test]
+fn mistakes_of_several_files_come_out_together() {
+    let files = Files::new();
+    files.replace("mesh.yaml", "settle: 0s", "setle: 0s");
+    files.replace("experts/fruit/expert.yaml", "objective: 0.99", "objective: 1.5");
+    files.replace("experts/travel/expert.yaml", "kind: embed", "kind: emded");
+    let (code, out, _) = said(&["check", &files.mesh(), "--json"]);
+    assert_eq!(code, Some(2));
+    let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let mistakes = report["mistakes"].as_array().unwrap();
+    let found = |file: &str, path: &str| {
+        mistakes
+            .iter()
+            .any(|it| it["file"].as_str().unwrap().ends_with(file) && it["path"] == path)
+    };
+    assert!(found("mesh.yaml", "setle"), "{out}");
+    assert!(found("fruit/expert.yaml", "slo.objective"), "{out}");
+    assert!(found("travel/expert.yaml", "task.kind"), "{out}");
+    assert!(mistakes.iter().all(|it| it["problem"] != ""), "{out}");
+}
+
+#[test]
+fn mistakes_between_files_are_found() {
+    let files = Files::new();
+    files.replace("mesh.yaml", "name: market", "name: fruit");
+    files.replace("mesh.yaml", "require: [fruit]", "require: [vegetables]");
+    files.replace("mesh.yaml", "\"closed\" in labels", "closed in labels");
+    files.replace(
+        "experts/fruit/expert.yaml",
+        "audience: [buyer]",
+        "audience: [thief], mood: [glad]",
+    );
+    files.write("demo.jsonl", "");
+    let (code, out, _) = said(&["check", &files.mesh()]);
+    assert_eq!(code, Some(2));
+    let out = out.replace("\n  ", " ");
+    for expected in [
+        "name: \"fruit\" is also the name of an expert",
+        "gate.rules[0].require[0]: no expert is called \"vegetables\"",
+        "gate.rules[1].when: ",
+        "serves.audience: \"thief\" is none of its values",
+        "serves.mood: is no dimension of the mesh",
+    ] {
+        assert!(
+            unwrapped(&out).contains(&unwrapped(expected)),
+            "{expected:?} is not in {out}"
+        );
+    }
+    assert!(out.ends_with("5 mistakes\n"), "{out}");
+}
+
+#[test]
+fn an_expert_named_twice_is_refused() {
+    let files = Files::new();
+    files.replace("experts/travel/expert.yaml", "name: travel", "name: fruit");
+    files.replace("mesh.yaml", "forbid: [fruit, travel]", "forbid: [fruit]");
+    let (code, out, _) = said(&["check", &files.mesh()]);
+    assert_eq!(code, Some(2));
+    assert!(
+        unwrapped(&out).contains(&unwrapped("name: \"fruit\" is the expert of")),
+        "{out}"
+    );
+}
+
+#[test]
+fn models_are_verified_and_questions_read() {
+    let files = Files::new();
+    files.write("models/tiny-text/tokenizer.json", "{}");
+    files.replace("experts/travel/expert.yaml", "model: tiny-text", "model: large-text");
+    files.write(
+        "demo.jsonl",
+        r#"{"text": "a?", "expert": "nobody", "outcome": "dispatched"}"#,
+    );
+    let (code, out, _) = said(&["check", &files.mesh()]);
+    assert_eq!(code, Some(2));
+    let out = unwrapped(&out);
+    for expected in [
+        "gate.encoder: ",
+        "tokenizer.json: expected 2594 bytes, found 2",
+        "large-text is no directory",
+        "line 1: no expert",
+    ] {
+        assert!(out.contains(&unwrapped(expected)), "{expected:?} is not in {out}");
+    }
+}
+
+#[test]
+fn up_says_what_is_wrong_before_it_starts_anything() {
+    let files = Files::new();
+    files.replace("mesh.yaml", "settle: 0s", "setle: 0s");
+    let (code, out, err) = said(&["up", &files.mesh(), "--set", "gate.top_k=many"]);
+    assert_eq!((code, out.as_str()), (Some(2), ""));
+    assert!(
+        err.starts_with("error: there are 2 mistakes in the configuration\n"),
+        "{err}"
+    );
+    assert!(err.contains("setle") && err.contains("--set gate.top_k=many"), "{err}");
+    assert!(!err.contains("panicked"), "{err}");
+
+    let (code, _, err) = said(&["up", "no/such/mesh.yaml"]);
+    assert_eq!(code, Some(2));
+    assert!(err.contains("no/such/mesh.yaml: "), "{err}");
+}
+
+#[test]
+fn up_refuses_models_that_are_not_what_they_say() {
+    let files = Files::new();
+    let model = files.path("models/tiny-text/model.onnx");
+    let mut bytes = std::fs::read(&model).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    files.write("models/tiny-text/model.onnx", bytes);
+    let (code, out, err) = said(&["up", &files.mesh()]);
+    assert_eq!((code, out.as_str()), (Some(2), ""), "{err}");
+    assert!(err.contains("model.onnx: sha256 mismatch"), "{err}");
+}
+
+#[test]
+fn up_names_every_port_that_is_taken() {
+    let files = Files::new();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let (code, out, err) = said(&["up", &files.mesh(), "--listen", &address, "--admin", &address]);
+    assert_eq!((code, out.as_str()), (Some(2), ""));
+    assert!(err.contains(&format!("router: {address} is in use")), "{err}");
+    assert!(err.contains(&format!("admin port: {address} is in use")), "{err}");
+    assert!(err.contains("hint: ") && !err.contains("panicked"), "{err}");
+}
+
+#[test]
+fn a_missing_library_says_how_to_get_it() {
+    let files = Files::new();
+    let (code, _, err) = said(&["up", &files.mesh(), "--onnxruntime", "no/such/library.so"]);
+    assert_eq!(code, Some(2));
+    assert!(
+        err.contains("no/such/library.so") && err.contains("make setup"),
+        "{err}"
+    );
+}
+
+#[test]
+fn the_settings_in_effect_can_be_printed_and_read_back() {
+    let files = Files::new();
+    let (code, out, err) = said(&["up", &files.mesh(), "--set", "gate.top_k=2", "--print-config"]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert!(
+        out.contains("top_k: 2\n") && out.contains("default_deadline: 2s\n"),
+        "{out}"
+    );
+}
+
+#[test]
+fn models_lists_what_there_is_and_fails_when_something_is_wrong() {
+    let files = Files::new();
+    let models = files.path("models").display().to_string();
+    let (code, out, _) = said(&["models", &models, "--json"]);
+    assert_eq!(code, Some(0));
+    let listed: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(listed["models"][0]["name"], "tiny-text");
+    assert_eq!(listed["models"][0]["verified"], true);
+
+    files.write("models/tiny-text/tokenizer.json", "{}");
+    assert_eq!(said(&["models", &models]).0, Some(1));
+    let (code, _, err) = said(&["models", "no/such/folder"]);
+    assert_eq!(code, Some(2));
+    assert!(err.contains("no/such/folder: "), "{err}");
+}
+
+#[test]
+fn nobody_to_ask_is_a_failure_with_a_hint() {
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (code, out, err) = said(&["ask", "may I?", "--router", &format!("http://{address}")]);
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    assert!(err.contains(&format!("no router answers at {address}")), "{err}");
+    assert!(err.contains("hint: is it running?"), "{err}");
+    assert_eq!(said(&["ask"]).0, Some(2));
+}
+
+/// Lines are broken where the page ends, which depends on how long the directory's name is.
+fn unwrapped(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
