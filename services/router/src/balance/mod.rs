@@ -135,12 +135,12 @@ impl Pool {
             .map(|endpoint| Pick::new(Arc::clone(endpoint), now))
     }
 
+    /// The lower median: of two instances of which one is broken, a third is expected to be like the sound one.
     fn median_latency(&self, now: Instant) -> Option<Duration> {
         let mut estimates: Vec<_> = self.endpoints.values().map(|endpoint| endpoint.estimate(now)).collect();
         estimates.sort_by(f64::total_cmp);
-        estimates
-            .get(estimates.len() / 2)
-            .map(|seconds| Duration::from_secs_f64(*seconds))
+        let middle = estimates.len().checked_sub(1)? / 2;
+        estimates.get(middle).map(|seconds| Duration::from_secs_f64(*seconds))
     }
 }
 
@@ -221,5 +221,148 @@ impl Drop for Pick {
             self.judge(Duration::ZERO);
         }
         self.endpoint.history.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use consilium_mesh::registry::{Card, Cost, RECORD_SCHEMA, Record, Slo};
+
+    use super::*;
+
+    struct Lazy;
+
+    impl Connect for Lazy {
+        fn connect(&self, instance: &Instance) -> Result<Channel, dial::Error> {
+            dial::channel(&dial::Target::plain(&*instance.address))
+        }
+    }
+
+    fn instance(id: &str, epoch: &str, state: State) -> (String, Arc<Instance>) {
+        let address = "127.0.0.1:1".to_owned();
+        let record = Record {
+            schema: RECORD_SCHEMA,
+            instance: id.to_owned(),
+            epoch: epoch.to_owned(),
+            expert: "labs".to_owned(),
+            address: address.clone(),
+            version: "1".to_owned(),
+            state,
+            track: Track::Live,
+            card_digest: String::new(),
+            models: Vec::new(),
+            zone: String::new(),
+            tls: false,
+            server_name: String::new(),
+            executors: 1,
+            batch_units: 1,
+            cost: Cost::default(),
+            keepalive_ms: None,
+            software: String::new(),
+        };
+        (id.to_owned(), Arc::new(Instance { address, record }))
+    }
+
+    fn expert<const N: usize>(instances: [(String, Arc<Instance>); N]) -> Expert {
+        let card = Card {
+            expert: "labs".to_owned(),
+            version: "1".to_owned(),
+            summary: String::new(),
+            examples: Vec::new(),
+            serves: BTreeMap::new(),
+            accepts: Vec::new(),
+            task: String::new(),
+            slo: Slo {
+                latency: Duration::from_millis(100),
+                objective: 0.99,
+                first_token: None,
+            },
+            price: None,
+            idempotent: true,
+            hedge: false,
+            models: Vec::new(),
+        };
+        Expert {
+            name: "labs".to_owned(),
+            cards: BTreeMap::from([("1".to_owned(), Arc::new(card))]),
+            instances: instances.into(),
+        }
+    }
+
+    /// How many of 100 picks went to `id`, each answered at once.
+    fn share(pool: &Pool, id: &str) -> usize {
+        let picks = (0..100).map(|_| pool.pick("1", &[]).expect("somebody serves"));
+        picks
+            .map(|pick| (pick.instance() == id, pick.succeeded()).0)
+            .filter(|picked| *picked)
+            .count()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_is_a_slow_sample_and_a_new_process_starts_without_it() {
+        let serving = |epoch| expert([instance("a", epoch, State::Serving), instance("b", "1", State::Serving)]);
+        let pool = Pool::default().next(&serving("1"), &Lazy);
+        let failed = loop {
+            let pick = pool.pick("1", &["b".to_owned()]).expect("a serves");
+            if pick.instance() == "a" {
+                break pick;
+            }
+        };
+        failed.failed(None);
+        assert_eq!(share(&pool, "a"), 0);
+
+        let unchanged = pool.next(&serving("1"), &Lazy);
+        assert_eq!(
+            share(&unchanged, "a"),
+            0,
+            "a snapshot that leaves it alone leaves its history alone"
+        );
+
+        let restarted = pool.next(&serving("2"), &Lazy);
+        drop(restarted.pick("1", &["b".to_owned()]).expect("a serves again"));
+        let pick = restarted.pick("1", &["b".to_owned()]).expect("a serves again");
+        assert!(
+            pick.endpoint.estimate(Instant::now()) < 1.0,
+            "a new epoch is a new process"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failed_instance_is_tried_again_later() {
+        let both = expert([instance("a", "1", State::Serving), instance("b", "1", State::Serving)]);
+        let pool = Pool::default().next(&both, &Lazy);
+        pool.pick("1", &["b".to_owned()]).expect("a serves").failed(None);
+        let busy: Vec<_> = (0..3)
+            .map(|_| pool.pick("1", &["a".to_owned()]).expect("b serves"))
+            .collect();
+        assert_eq!(
+            pool.pick("1", &[]).expect("both serve").instance(),
+            "b",
+            "at first it is shunned"
+        );
+        tokio::time::advance(Duration::from_mins(1)).await;
+        assert_eq!(
+            pool.pick("1", &[]).expect("both serve").instance(),
+            "a",
+            "once forgiven, it relieves the busy one"
+        );
+        drop(busy);
+    }
+
+    #[tokio::test]
+    async fn only_serving_instances_of_the_version_are_picked_and_calls_in_flight_are_counted() {
+        let pool = Pool::default().next(
+            &expert([instance("a", "1", State::Serving), instance("b", "1", State::Draining)]),
+            &Lazy,
+        );
+        assert_eq!((pool.live("1"), pool.live("2")), (1, 0));
+        assert!(pool.pick("2", &[]).is_none());
+        assert!(pool.pick("1", &["a".to_owned()]).is_none(), "b drains and a was tried");
+        let pick = pool.pick("1", &[]).expect("a serves");
+        assert_eq!(pool.in_flight("a"), 1);
+        drop(pick);
+        assert_eq!(pool.in_flight("a"), 0);
     }
 }
