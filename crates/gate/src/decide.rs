@@ -255,12 +255,12 @@ impl<'a> Walk<'a> {
             if let Some(rule) = Verdict::rule_for(&self.verdict.preferred, self.name(at)) {
                 reasons.push(format!("rule {rule} prefers it"));
             }
-            reasons.push(format!("linear head {:.2}", reading.evidence[at].linear));
             if let Some((example, similarity)) = reading.closest[at]
                 && let Some(text) = self.fitted.experts[at].profile.examples.get(example)
             {
-                reasons.push(format!("closest example \"{}\" ({similarity:.2})", shortened(text)));
+                reasons.push(format!("close to \"{}\" ({similarity:.2})", shortened(text)));
             }
+            reasons.push(format!("linear head {:.2}", reading.evidence[at].linear));
             reasons.push(format!("card {:.2}", reading.evidence[at].card));
         }
         standings

@@ -22,6 +22,8 @@ pub(crate) fn judge(ending: Ending, took: Duration, latency: Duration) -> Option
         Ending::Answered => Some(in_time),
         Ending::Abandoned if in_time => None,
         Ending::Abandoned => Some(false),
+        // A deadline shorter than the objective: the caller gave up, only by the clock.
+        Ending::Failed(Code::DeadlineExceeded) if in_time => None,
         Ending::Failed(code) => match code {
             Code::InvalidArgument
             | Code::NotFound
@@ -61,6 +63,7 @@ mod tests {
             (Ending::Abandoned, SLOW, Some(false)),
             (Ending::Failed(Code::ResourceExhausted), FAST, Some(false)),
             (Ending::Failed(Code::DeadlineExceeded), SLOW, Some(false)),
+            (Ending::Failed(Code::DeadlineExceeded), FAST, None),
             (Ending::Failed(Code::Unavailable), FAST, Some(false)),
             (Ending::Failed(Code::InvalidArgument), FAST, None),
             (Ending::Failed(Code::NotFound), SLOW, None),
