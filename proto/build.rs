@@ -35,10 +35,7 @@ const REDACTED: [&str; 19] = [
     "SendFeedbackRequest",
 ];
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "cargo speaks to build scripts through the environment"
-)]
+#[expect(clippy::disallowed_methods, reason = "cargo speaks to build scripts through the environment")]
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=consilium");
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
@@ -47,10 +44,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(out.join("streaming.rs"), streaming_methods(&set))?;
 
     // Server and client differ in what undecodable bytes mean, so each has a codec of its own.
-    let mut messages = tonic_prost_build::configure()
-        .bytes(".")
-        .build_client(false)
-        .codec_path("crate::codec::ServerCodec");
+    let mut messages =
+        tonic_prost_build::configure().bytes(".").build_client(false).codec_path("crate::codec::ServerCodec");
     for name in REDACTED {
         messages = messages.skip_debug([format!(".consilium.v1.{name}")]);
     }

@@ -7,13 +7,15 @@ leaves the old model as it was.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import importlib
 import json
 import shutil
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -23,6 +25,7 @@ from typing import Any
 PACKAGES = ("numpy", "onnx", "onnxruntime", "tokenizers")
 SHARED_MODULES = ("recipes.graph", "recipes.manifest", "recipes.proofs", "recipes.text")
 STAMP = ".inputs"
+LOCK = ".lock"
 
 
 class BuildError(Exception):
@@ -71,17 +74,31 @@ def build(
     wanted = _with_needs(recipes, names)
     digests: dict[str, str] = {}
     ran = []
-    for recipe in recipes:
-        if recipe.name not in wanted:
-            continue
-        digest = digests[recipe.name] = inputs_digest(recipe, digests)
-        if recipe.name not in forced and is_current(out / recipe.name, digest):
-            if verbose:
-                print(f"{recipe.name}: up to date")
-            continue
-        _run(recipe, out, digest)
-        ran.append(recipe.name)
+    with _alone(out):
+        for recipe in recipes:
+            if recipe.name not in wanted:
+                continue
+            digest = digests[recipe.name] = inputs_digest(recipe, digests)
+            if recipe.name not in forced and is_current(out / recipe.name, digest):
+                if verbose:
+                    print(f"{recipe.name}: up to date")
+                continue
+            _run(recipe, out, digest)
+            ran.append(recipe.name)
     return ran
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Waits until no other process builds into `out`; the system lets go of the lock even if this one is killed."""
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("models: waiting for another build", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def inputs_digest(recipe: Recipe, needed: Mapping[str, str]) -> str:

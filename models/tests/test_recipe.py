@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from recipes.recipe import BuildError, Context, Recipe, build
+from recipes.recipe import LOCK, BuildError, Context, Recipe, build
 
 
 def recipe(name: str, make: Callable[[Context], Mapping[str, Any]] | None = None, **more: object) -> Recipe:
@@ -70,7 +74,35 @@ def test_a_failed_build_leaves_the_old_result(tmp_path: Path):
     with pytest.raises(BuildError):
         build([recipe("one", make=fail)], tmp_path, force=True)
     assert (tmp_path / "one" / "result").read_text() == "one"
-    assert [path.name for path in tmp_path.iterdir()] == ["one"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [LOCK, "one"]
+
+
+def test_two_builds_into_one_place_take_turns(tmp_path: Path):
+    seen: list[str] = []
+
+    def tell(context: Context) -> Mapping[str, Any]:
+        seen.append("in")
+        (context.directory / "result").write_text("x")
+        inside.set()
+        assert other_waits.wait(60)
+        seen.append("out")
+        return {}
+
+    inside, other_waits = threading.Event(), threading.Event()
+
+    class Waiting(io.StringIO):
+        def write(self, text: str) -> int:
+            if "waiting for another build" in text:
+                other_waits.set()
+            return len(text)
+
+    with redirect_stdout(Waiting()), ThreadPoolExecutor(2) as threads:
+        first = threads.submit(build, [recipe("one", make=tell)], tmp_path)
+        assert inside.wait(60)
+        second = threads.submit(build, [recipe("one", make=tell)], tmp_path)
+        assert first.result(60) == ["one"]
+        assert second.result(60) == []
+    assert seen == ["in", "out"]
 
 
 def test_missing_data_is_named(tmp_path: Path):

@@ -59,10 +59,7 @@ macro_rules! codec {
             }
 
             fn decoder(&mut self) -> Self::Decoder {
-                BlamingDecoder {
-                    blame: $blame,
-                    message: PhantomData,
-                }
+                BlamingDecoder { blame: $blame, message: PhantomData }
             }
         }
     };
@@ -74,11 +71,7 @@ codec!(ClientCodec, undecodable_reply);
 fn undecodable_request(error: &DecodeError) -> Status {
     let (field, problem) = describe(error);
     let details = ErrorDetails::with_bad_request_violation(field.clone(), problem.clone());
-    let message = if field.is_empty() {
-        problem
-    } else {
-        format!("{field}: {problem}")
-    };
+    let message = if field.is_empty() { problem } else { format!("{field}: {problem}") };
     Status::with_error_details(tonic::Code::InvalidArgument, message, details)
 }
 
@@ -93,9 +86,7 @@ fn undecodable_reply(error: &DecodeError) -> Status {
 /// notices when that changes.
 fn describe(error: &DecodeError) -> (String, String) {
     let printed = error.to_string();
-    let printed = printed
-        .strip_prefix("failed to decode Protobuf message: ")
-        .unwrap_or(&printed);
+    let printed = printed.strip_prefix("failed to decode Protobuf message: ").unwrap_or(&printed);
     let mut path = Vec::new();
     let mut rest = printed;
     while let Some((head, tail)) = rest.split_once(": ") {

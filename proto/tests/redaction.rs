@@ -75,11 +75,7 @@ fn value_of(pool: &DescriptorPool, field: &FieldDescriptor, (depth, arm): (usize
         Kind::Message(inner) => Value::Message(filled(pool, inner.full_name(), (depth - 1, arm))),
         _ => return None,
     };
-    Some(if field.cardinality() == Cardinality::Repeated {
-        Value::List(vec![one])
-    } else {
-        one
-    })
+    Some(if field.cardinality() == Cardinality::Repeated { Value::List(vec![one]) } else { one })
 }
 
 fn check<M: Message + Default + Debug>(pool: &DescriptorPool, name: &str) {
@@ -91,10 +87,7 @@ fn check<M: Message + Default + Debug>(pool: &DescriptorPool, name: &str) {
         let printed = format!("{message:?}");
         assert!(!printed.contains(CANARY), "{name} shows content: {printed}");
     }
-    assert!(
-        arms_with_content > 0,
-        "{name} never carried the canary: the test would prove nothing"
-    );
+    assert!(arms_with_content > 0, "{name} never carried the canary: the test would prove nothing");
 }
 
 #[test]

@@ -17,31 +17,16 @@ async fn of_a_unary_call() {
     }
     oracle.abandoned(1).await;
     oracle.release();
-    mesh.ask("ask oracle something")
-        .await
-        .expect("the mesh goes on answering others");
+    mesh.ask("ask oracle something").await.expect("the mesh goes on answering others");
 }
 
 #[tokio::test]
 async fn of_a_stream() {
     let mesh = Mesh::start("default_deadline: 60s\nmax_deadline: 60s").await;
     let oracle = mesh.script("oracle", Behaviour::Hold).await;
-    let request = v1::StreamDispatchRequest {
-        query: question("ask oracle something").query,
-        ..Default::default()
-    };
-    let mut stream = mesh
-        .client
-        .clone()
-        .stream_dispatch(request)
-        .await
-        .expect("the stream opens")
-        .into_inner();
-    stream
-        .message()
-        .await
-        .expect("the decision comes")
-        .expect("first of all");
+    let request = v1::StreamDispatchRequest { query: question("ask oracle something").query, ..Default::default() };
+    let mut stream = mesh.client.clone().stream_dispatch(request).await.expect("the stream opens").into_inner();
+    stream.message().await.expect("the decision comes").expect("first of all");
     oracle.called(1).await;
     drop(stream);
     oracle.abandoned(1).await;

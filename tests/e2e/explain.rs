@@ -5,10 +5,7 @@ use consilium_tests::{Behaviour, Mesh, question};
 
 /// A decision without what differs from call to call.
 fn timeless(decision: Option<v1::Decision>) -> v1::Decision {
-    v1::Decision {
-        elapsed: None,
-        ..decision.expect("there is a decision")
-    }
+    v1::Decision { elapsed: None, ..decision.expect("there is a decision") }
 }
 
 #[tokio::test]
@@ -29,16 +26,10 @@ async fn it_makes_the_decision_that_dispatch_makes() {
 #[tokio::test]
 async fn its_plan_names_the_chosen_expert_first_and_the_fallback_behind_it() {
     let (mesh, _experts) = Mesh::of_three().await;
-    let explained = mesh
-        .explain(question("does the pharmacy stock aspirin tablets"))
-        .await
-        .expect("the mesh explains");
+    let explained = mesh.explain(question("does the pharmacy stock aspirin tablets")).await.expect("the mesh explains");
     let plan = explained.plan.expect("there is a plan");
-    let stages: Vec<Vec<_>> = plan
-        .stages
-        .iter()
-        .map(|stage| stage.legs.iter().map(|leg| leg.expert.as_str()).collect())
-        .collect();
+    let stages: Vec<Vec<_>> =
+        plan.stages.iter().map(|stage| stage.legs.iter().map(|leg| leg.expert.as_str()).collect()).collect();
     assert_eq!(stages, [["pharmacy"], ["general"]]);
     for leg in plan.stages.iter().flat_map(|stage| &stage.legs) {
         assert_eq!(leg.live_instances, 1);
@@ -51,10 +42,7 @@ async fn its_plan_names_the_chosen_expert_first_and_the_fallback_behind_it() {
 async fn it_calls_nobody() {
     let mesh = Mesh::start("").await;
     let oracle = mesh.script("oracle", Behaviour::Answer).await;
-    let explained = mesh
-        .explain(question("ask oracle something"))
-        .await
-        .expect("the mesh explains");
+    let explained = mesh.explain(question("ask oracle something")).await.expect("the mesh explains");
     assert_eq!(explained.plan.expect("there is a plan").stages.len(), 1);
     assert_eq!(oracle.calls(), 0);
     mesh.ask("ask oracle something").await.expect("the mesh answers");

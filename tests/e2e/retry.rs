@@ -12,10 +12,7 @@ async fn another_instance_answers_for_a_broken_one() {
     broken.break_down().await;
     let mut retried = 0;
     for _ in 0..20 {
-        let response = mesh
-            .ask("ask oracle something")
-            .await
-            .expect("the sound instance answers");
+        let response = mesh.ask("ask oracle something").await.expect("the sound instance answers");
         let reply = &response.replies[0];
         assert_eq!(reply.instance, sound.instance);
         assert!(matches!(reply.result, Some(ReplyResult::Answer(_))));
@@ -31,15 +28,9 @@ async fn another_instance_answers_for_a_broken_one() {
 #[tokio::test]
 async fn an_instance_that_refuses_is_passed_over_and_at_most_once() {
     let mesh = Mesh::start("").await;
-    let one = mesh
-        .script("oracle", Behaviour::Fail(Status::resource_exhausted("queue full")))
-        .await;
-    let two = mesh
-        .script("oracle", Behaviour::Fail(Status::unavailable("draining")))
-        .await;
-    let three = mesh
-        .script("oracle", Behaviour::Fail(Status::unavailable("draining")))
-        .await;
+    let one = mesh.script("oracle", Behaviour::Fail(Status::resource_exhausted("queue full"))).await;
+    let two = mesh.script("oracle", Behaviour::Fail(Status::unavailable("draining"))).await;
+    let three = mesh.script("oracle", Behaviour::Fail(Status::unavailable("draining"))).await;
     mesh.ask("ask oracle something").await.expect_err("all refuse");
     assert_eq!(one.calls() + two.calls() + three.calls(), 2, "one try and one retry");
 }

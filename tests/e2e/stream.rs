@@ -5,14 +5,8 @@ use consilium_tests::{Behaviour, Mesh};
 use tonic::Code;
 
 fn question(text: &str) -> v1::StreamDispatchRequest {
-    let query = v1::Query {
-        text: text.into(),
-        ..Default::default()
-    };
-    v1::StreamDispatchRequest {
-        query: Some(query),
-        ..Default::default()
-    }
+    let query = v1::Query { text: text.into(), ..Default::default() };
+    v1::StreamDispatchRequest { query: Some(query), ..Default::default() }
 }
 
 fn kind(event: &Event) -> &'static str {
@@ -25,13 +19,7 @@ fn kind(event: &Event) -> &'static str {
 }
 
 async fn events(mesh: &Mesh, text: &str) -> (Vec<Event>, Option<tonic::Status>) {
-    let mut stream = mesh
-        .client
-        .clone()
-        .stream_dispatch(question(text))
-        .await
-        .expect("the stream opens")
-        .into_inner();
+    let mut stream = mesh.client.clone().stream_dispatch(question(text)).await.expect("the stream opens").into_inner();
     let mut events = Vec::new();
     loop {
         match stream.message().await {
@@ -45,27 +33,17 @@ async fn events(mesh: &Mesh, text: &str) -> (Vec<Event>, Option<tonic::Status>) 
 #[tokio::test]
 async fn text_comes_between_the_decision_and_the_reply_in_the_order_it_was_said() {
     let mesh = Mesh::start("").await;
-    let _oracle = mesh
-        .script("oracle", Behaviour::Stream(vec!["first ", "second ", "third"]))
-        .await;
+    let _oracle = mesh.script("oracle", Behaviour::Stream(vec!["first ", "second ", "third"])).await;
     let (events, status) = events(&mesh, "ask oracle something").await;
     assert!(status.is_none(), "{status:?}");
     let kinds: Vec<_> = events.iter().map(kind).collect();
     assert_eq!(kinds, ["decision", "delta", "delta", "delta", "reply", "done"]);
     let said: String = events
         .iter()
-        .filter_map(|event| {
-            if let Event::Delta(delta) = event {
-                Some(&*delta.text)
-            } else {
-                None
-            }
-        })
+        .filter_map(|event| if let Event::Delta(delta) = event { Some(&*delta.text) } else { None })
         .collect();
     assert_eq!(said, "first second third");
-    let Some(Event::Done(done)) = events.last() else {
-        panic!("the end comes last")
-    };
+    let Some(Event::Done(done)) = events.last() else { panic!("the end comes last") };
     assert!(done.answer.is_some() && !done.request_id.is_empty());
 }
 
@@ -74,17 +52,9 @@ async fn a_real_expert_streams_its_answer_too() {
     let (mesh, _experts) = Mesh::of_three().await;
     let (events, status) = events(&mesh, "does the pharmacy stock aspirin tablets").await;
     assert!(status.is_none(), "{status:?}");
-    assert_eq!(
-        events.iter().map(kind).collect::<Vec<_>>(),
-        ["decision", "reply", "done"]
-    );
-    let unary = mesh
-        .ask("does the pharmacy stock aspirin tablets")
-        .await
-        .expect("the mesh answers");
-    let Some(Event::Done(done)) = events.last() else {
-        panic!("the end comes last")
-    };
+    assert_eq!(events.iter().map(kind).collect::<Vec<_>>(), ["decision", "reply", "done"]);
+    let unary = mesh.ask("does the pharmacy stock aspirin tablets").await.expect("the mesh answers");
+    let Some(Event::Done(done)) = events.last() else { panic!("the end comes last") };
     assert_eq!(done.answer, unary.answer, "both ways give one answer");
 }
 
@@ -99,10 +69,20 @@ async fn a_refusal_is_a_decision_and_an_end() {
 #[tokio::test]
 async fn a_failure_comes_after_what_is_known_of_it() {
     let mesh = Mesh::start("").await;
-    let _oracle = mesh
-        .script("oracle", Behaviour::Fail(tonic::Status::invalid_argument("no")))
-        .await;
+    let _oracle = mesh.script("oracle", Behaviour::Fail(tonic::Status::invalid_argument("no"))).await;
     let (events, status) = events(&mesh, "ask oracle something").await;
     assert_eq!(events.iter().map(kind).collect::<Vec<_>>(), ["decision", "reply"]);
     assert_eq!(status.map(|status| status.code()), Some(Code::InvalidArgument));
+}
+
+#[tokio::test]
+async fn nobody_starts_over_once_the_caller_has_text() {
+    let mesh = Mesh::start("").await;
+    let breaking = || Behaviour::Break(vec!["first ", "second "], tonic::Status::unavailable("gone"));
+    let one = mesh.script("oracle", breaking()).await;
+    let two = mesh.script("oracle", breaking()).await;
+    let (events, status) = events(&mesh, "ask oracle something").await;
+    assert_eq!(events.iter().map(kind).collect::<Vec<_>>(), ["decision", "delta", "delta", "reply"]);
+    assert_eq!(status.map(|status| status.code()), Some(Code::Unavailable));
+    assert_eq!(one.calls() + two.calls(), 1);
 }

@@ -26,10 +26,7 @@ impl Encoder for Words {
             std::future::pending::<()>().await;
         }
         let mut vector = vec![0.0; SIZE];
-        for word in text
-            .split(|c: char| !c.is_alphanumeric())
-            .filter(|word| !word.is_empty())
-        {
+        for word in text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()) {
             let mut hasher = DefaultHasher::new();
             word.to_lowercase().hash(&mut hasher);
             vector[usize::try_from(hasher.finish() % SIZE as u64).unwrap_or(0)] += 1.0;

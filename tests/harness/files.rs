@@ -89,15 +89,8 @@ impl ExpertFiles {
         let write =
             |name: &str, text: String| fs::write(dir.join(name), text).expect("a temporary file can be written");
         write("examples.txt", self.examples.join("\n"));
-        write(
-            "knowledge.jsonl",
-            (0..3).map(|n| self.passage(n)).collect::<Vec<_>>().join("\n"),
-        );
-        let serves = if self.audience.is_empty() {
-            json!({})
-        } else {
-            json!({"audience": self.audience})
-        };
+        write("knowledge.jsonl", (0..3).map(|n| self.passage(n)).collect::<Vec<_>>().join("\n"));
+        let serves = if self.audience.is_empty() { json!({}) } else { json!({"audience": self.audience}) };
         // JSON is YAML too.
         let expert = json!({
             "name": self.name,

@@ -4,11 +4,7 @@
 //!
 //! Nothing here sleeps to wait for something: the router tells over `WatchExperts` what it knows.
 
-#![expect(
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test that cannot go on says so by a panic"
-)]
+#![expect(clippy::expect_used, clippy::panic, reason = "a test that cannot go on says so by a panic")]
 
 mod encoder;
 mod files;

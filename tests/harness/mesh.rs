@@ -51,11 +51,8 @@ impl Mesh {
     pub async fn start(settings: &str) -> Self {
         let dir = TempDir::new().expect("a temporary directory can be made");
         let config = config(dir.path(), settings);
-        let store = Store::open(StoreOptions {
-            onnxruntime: Some(onnxruntime()),
-            cores: None,
-        })
-        .expect("ONNX Runtime loads");
+        let store =
+            Store::open(StoreOptions { onnxruntime: Some(onnxruntime()), cores: None }).expect("ONNX Runtime loads");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let address = listener.local_addr().expect("a bound port has an address");
         let registry = Arc::new(MemoryRegistry::new("test"));
@@ -116,10 +113,7 @@ impl Mesh {
 
     /// Adds a scripted instance of an expert of its own, and waits until the router routes to it.
     pub async fn script(&self, expert: &str, behaviour: scripted::Behaviour) -> scripted::Scripted {
-        let examples = [
-            format!("ask {expert} something"),
-            format!("what does {expert} say about this"),
-        ];
+        let examples = [format!("ask {expert} something"), format!("what does {expert} say about this")];
         let card = scripted::Scripted::card(expert, &[&examples[0], &examples[1]]);
         let scripted = scripted::Scripted::join(&*self.registry, card, behaviour).await;
         self.knows(&scripted.instance).await;
@@ -140,53 +134,27 @@ impl Mesh {
         let mut catalog = self.catalog.clone();
         let watched = async {
             let request = v1::WatchExpertsRequest {};
-            let mut changes = catalog
-                .watch_experts(request)
-                .await
-                .expect("the catalogue can be watched")
-                .into_inner();
+            let mut changes = catalog.watch_experts(request).await.expect("the catalogue can be watched").into_inner();
             loop {
-                let change = changes
-                    .message()
-                    .await
-                    .expect("the watch goes on")
-                    .expect("the watch does not end");
+                let change = changes.message().await.expect("the watch goes on").expect("the watch does not end");
                 let catalog = change.catalog.expect("a change carries the catalogue");
                 if wanted(&catalog) {
                     return catalog;
                 }
             }
         };
-        tokio::time::timeout(PATIENCE, watched)
-            .await
-            .expect("the catalogue came to what the test waits for")
+        tokio::time::timeout(PATIENCE, watched).await.expect("the catalogue came to what the test waits for")
     }
 
     /// Asks `text`, without any option.
     pub async fn ask(&self, text: &str) -> Result<v1::DispatchResponse, Status> {
-        self.client
-            .clone()
-            .dispatch(question(text))
-            .await
-            .map(tonic::Response::into_inner)
+        self.client.clone().dispatch(question(text)).await.map(tonic::Response::into_inner)
     }
 
     pub async fn explain(&self, request: v1::DispatchRequest) -> Result<v1::ExplainResponse, Status> {
-        let v1::DispatchRequest {
-            query,
-            context,
-            options,
-        } = request;
-        let request = v1::ExplainRequest {
-            query,
-            context,
-            options,
-        };
-        self.client
-            .clone()
-            .explain(request)
-            .await
-            .map(tonic::Response::into_inner)
+        let v1::DispatchRequest { query, context, options } = request;
+        let request = v1::ExplainRequest { query, context, options };
+        self.client.clone().explain(request).await.map(tonic::Response::into_inner)
     }
 
     /// Tells the router to stop; [`Mesh::stopped`] waits for it.
@@ -199,22 +167,14 @@ impl Mesh {
         self.stop.cancel();
         let report = self.router.join_next().await.expect("the router ran");
         self.store.close().await;
-        report
-            .expect("the router did not panic")
-            .expect("the router leaves in good order")
+        report.expect("the router did not panic").expect("the router leaves in good order")
     }
 }
 
 /// A request that asks `text`.
 pub fn question(text: &str) -> v1::DispatchRequest {
-    let query = v1::Query {
-        text: text.into(),
-        ..Default::default()
-    };
-    v1::DispatchRequest {
-        query: Some(query),
-        ..Default::default()
-    }
+    let query = v1::Query { text: text.into(), ..Default::default() };
+    v1::DispatchRequest { query: Some(query), ..Default::default() }
 }
 
 fn config(dir: &Path, settings: &str) -> router::Config {
@@ -223,10 +183,7 @@ fn config(dir: &Path, settings: &str) -> router::Config {
     std::fs::write(dir.join("none.yaml"), "").expect("a temporary file can be written");
     let yaml = format!("name: test\nmodels: .\nexperts: [none.yaml]\nsettle: 0s\ngrace: 5s\n{settings}\n");
     std::fs::write(&file, yaml).expect("a temporary file can be written");
-    let overlay = Overlay {
-        set: vec!["gate.encoder=words".into()],
-        ..Overlay::default()
-    };
+    let overlay = Overlay { set: vec!["gate.encoder=words".into()], ..Overlay::default() };
     router::Config::load(&file, &overlay)
         .unwrap_or_else(|mistakes| panic!("the settings of a test are right: {mistakes}"))
 }

@@ -34,6 +34,8 @@ pub enum Behaviour {
     Fail(Status),
     /// Streams these pieces of text, then answers.
     Stream(Vec<&'static str>),
+    /// Streams these pieces of text, then fails.
+    Break(Vec<&'static str>, Status),
 }
 
 /// A running scripted expert. Dropping it is a crash.
@@ -76,10 +78,7 @@ impl Scripted {
         let readiness = Readiness::new(card.expert.as_str());
         readiness.latch("scripted").set();
         let stop = CancellationToken::new();
-        let options = serve::Options {
-            name: "scripted",
-            ..serve::Options::default()
-        };
+        let options = serve::Options { name: "scripted", ..serve::Options::default() };
         let server = serve::Server::new(listener, options)
             .with_health([readiness])
             .add_service(ExpertServiceServer::from_arc(Arc::clone(&state)));
@@ -105,17 +104,8 @@ impl Scripted {
             keepalive_ms: None,
             software: "scripted".into(),
         };
-        let registration = registry
-            .register(card, record)
-            .await
-            .expect("the registry takes a scripted expert");
-        Self {
-            state,
-            instance,
-            registration,
-            stop,
-            tasks,
-        }
+        let registration = registry.register(card, record).await.expect("the registry takes a scripted expert");
+        Self { state, instance, registration, stop, tasks }
     }
 
     /// A card for an expert that exists only as scripted instances.
@@ -128,11 +118,7 @@ impl Scripted {
             serves: std::collections::BTreeMap::new(),
             accepts: vec!["text".into()],
             task: "scripted".into(),
-            slo: Slo {
-                latency: Duration::from_millis(500),
-                objective: 0.9,
-                first_token: None,
-            },
+            slo: Slo { latency: Duration::from_millis(500), objective: 0.9, first_token: None },
             price: None,
             idempotent: true,
             hedge: false,
@@ -163,10 +149,7 @@ impl Scripted {
     /// Returns once so many held calls were dropped without an answer.
     pub async fn abandoned(&self, times: usize) {
         let mut abandoned = self.state.abandoned.subscribe();
-        abandoned
-            .wait_for(|calls| *calls >= times)
-            .await
-            .expect("the expert lives");
+        abandoned.wait_for(|calls| *calls >= times).await.expect("the expert lives");
     }
 
     /// Announces that it drains, and keeps serving.
@@ -201,15 +184,9 @@ impl Drop for Held<'_> {
 
 impl Shared {
     fn answer(&self) -> v1::InferResponse {
-        let text = v1::Text {
-            text: format!("answer of {}", self.instance),
-            finish_reason: None,
-        };
+        let text = v1::Text { text: format!("answer of {}", self.instance), finish_reason: None };
         v1::InferResponse {
-            answer: Some(v1::Answer {
-                body: Some(v1::answer::Body::Text(text)),
-                ..Default::default()
-            }),
+            answer: Some(v1::Answer { body: Some(v1::answer::Body::Text(text)), ..Default::default() }),
             timings: None,
             expert: self.expert.clone(),
             version: "1".into(),
@@ -222,7 +199,7 @@ impl Shared {
         let behaviour = self.behaviour.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match behaviour {
             Behaviour::Answer | Behaviour::Stream(_) => Ok(self.answer()),
-            Behaviour::Fail(status) => Err(status),
+            Behaviour::Fail(status) | Behaviour::Break(_, status) => Err(status),
             Behaviour::Hold => {
                 self.running.fetch_add(1, Ordering::AcqRel);
                 let mut held = Held(self, false);
@@ -248,26 +225,23 @@ impl ExpertService for Shared {
     ) -> Result<Response<Self::StreamInferStream>, Status> {
         use v1::stream_infer_response::Event;
         let behaviour = self.behaviour.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let pieces = if let Behaviour::Stream(pieces) = behaviour {
-            pieces
-        } else {
-            Vec::new()
+        let (pieces, breaks) = match behaviour {
+            Behaviour::Stream(pieces) => (pieces, false),
+            Behaviour::Break(pieces, _) => (pieces, true),
+            Behaviour::Answer | Behaviour::Hold | Behaviour::Fail(_) => (Vec::new(), false),
         };
-        let done = self.act().await?;
-        let events = pieces
-            .into_iter()
-            .map(|piece| Event::Delta(piece.into()))
-            .chain([Event::Done(done)]);
-        let messages: Vec<_> = events
-            .map(|event| Ok(v1::StreamInferResponse { event: Some(event) }))
-            .collect();
+        let end = self.act().await;
+        let end = match end {
+            Err(status) if !breaks => return Err(status),
+            end => end.map(Event::Done),
+        };
+        let events = pieces.into_iter().map(|piece| Ok(Event::Delta(piece.into()))).chain([end]);
+        let message = |event| v1::StreamInferResponse { event: Some(event) };
+        let messages: Vec<_> = events.map(|event: Result<_, Status>| event.map(message)).collect();
         Ok(Response::new(Box::pin(futures::stream::iter(messages))))
     }
 
     async fn describe(&self, _: Request<v1::DescribeRequest>) -> Result<Response<v1::DescribeResponse>, Status> {
-        Ok(Response::new(v1::DescribeResponse {
-            instance: self.instance.clone(),
-            ..Default::default()
-        }))
+        Ok(Response::new(v1::DescribeResponse { instance: self.instance.clone(), ..Default::default() }))
     }
 }

@@ -13,10 +13,7 @@ use cargo_metadata::{DependencyKind, MetadataCommand, PackageId};
 const MOST_LINES: usize = 500;
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("the tests live in the workspace")
-        .to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests live in the workspace").to_owned()
 }
 
 /// Every Rust file of the workspace's own, with its path below the root.
@@ -38,11 +35,7 @@ fn sources() -> Vec<(String, String)> {
     }
     assert!(found.len() > 50, "the search found only {} files", found.len());
     let read = |path: &PathBuf| {
-        let below = path
-            .strip_prefix(root())
-            .expect("below the root")
-            .to_string_lossy()
-            .into_owned();
+        let below = path.strip_prefix(root()).expect("below the root").to_string_lossy().into_owned();
         (below, fs::read_to_string(path).expect("a source file is text"))
     };
     found.iter().map(read).collect()
@@ -66,23 +59,11 @@ fn engine_and_gate_know_no_network_and_the_mesh_knows_no_model() {
         .map(|node| {
             let normal =
                 |kinds: &[cargo_metadata::DepKindInfo]| kinds.iter().any(|kind| kind.kind == DependencyKind::Normal);
-            (
-                &node.id,
-                node.deps
-                    .iter()
-                    .filter(|dep| normal(&dep.dep_kinds))
-                    .map(|dep| &dep.pkg)
-                    .collect(),
-            )
+            (&node.id, node.deps.iter().filter(|dep| normal(&dep.dep_kinds)).map(|dep| &dep.pkg).collect())
         })
         .collect();
     let reach = |name: &str| -> BTreeSet<String> {
-        let start = &metadata
-            .packages
-            .iter()
-            .find(|package| package.name == name)
-            .expect("the crate exists")
-            .id;
+        let start = &metadata.packages.iter().find(|package| package.name == name).expect("the crate exists").id;
         let (mut seen, mut open) = (BTreeSet::new(), vec![start]);
         while let Some(id) = open.pop() {
             if seen.insert(id) {
@@ -92,32 +73,14 @@ fn engine_and_gate_know_no_network_and_the_mesh_knows_no_model() {
         seen.into_iter().map(|id| metadata[id].name.to_string()).collect()
     };
     for (name, forbidden) in [
-        (
-            "consilium-engine",
-            ["tonic", "etcd-client", "consilium-proto", "consilium-mesh"].as_slice(),
-        ),
-        (
-            "consilium-gate",
-            &["tonic", "etcd-client", "consilium-proto", "consilium-mesh"],
-        ),
-        (
-            "consilium-mesh",
-            &["ort", "tokenizers", "consilium-engine", "consilium-gate"],
-        ),
-        (
-            "consilium-proto",
-            &["consilium-engine", "consilium-gate", "consilium-mesh"],
-        ),
+        ("consilium-engine", ["tonic", "etcd-client", "consilium-proto", "consilium-mesh"].as_slice()),
+        ("consilium-gate", &["tonic", "etcd-client", "consilium-proto", "consilium-mesh"]),
+        ("consilium-mesh", &["ort", "tokenizers", "consilium-engine", "consilium-gate"]),
+        ("consilium-proto", &["consilium-engine", "consilium-gate", "consilium-mesh"]),
     ] {
         let reached = reach(name);
-        assert!(
-            reached.len() > 3,
-            "{name} reaches only {reached:?}: the check would prove nothing"
-        );
-        let found: Vec<_> = forbidden
-            .iter()
-            .filter(|dependency| reached.contains(**dependency))
-            .collect();
+        assert!(reached.len() > 3, "{name} reaches only {reached:?}: the check would prove nothing");
+        let found: Vec<_> = forbidden.iter().filter(|dependency| reached.contains(**dependency)).collect();
         assert!(found.is_empty(), "{name} must not depend on {found:?}");
     }
 }
@@ -125,14 +88,7 @@ fn engine_and_gate_know_no_network_and_the_mesh_knows_no_model() {
 #[test]
 fn protobuf_types_stop_at_the_edges_of_the_services() {
     // `lib` and `service` only put the generated server around the type that `server` defines.
-    let edges = [
-        "/server.rs",
-        "/server/",
-        "/wire.rs",
-        "/status.rs",
-        "/lib.rs",
-        "/service.rs",
-    ];
+    let edges = ["/server.rs", "/server/", "/wire.rs", "/status.rs", "/lib.rs", "/service.rs"];
     let offenders: Vec<_> = sources()
         .into_iter()
         .filter(|(path, _)| path.starts_with("services/") && path.contains("/src/"))
@@ -167,12 +123,8 @@ fn no_file_has_grown_too_long_to_read() {
 
 #[test]
 fn nothing_is_left_for_later() {
-    let words = [
-        ["TO", "DO"].concat(),
-        ["FIX", "ME"].concat(),
-        ["unimplem", "ented!("].concat(),
-        ["to", "do!("].concat(),
-    ];
+    let words =
+        [["TO", "DO"].concat(), ["FIX", "ME"].concat(), ["unimplem", "ented!("].concat(), ["to", "do!("].concat()];
     let found: Vec<_> = sources()
         .into_iter()
         .filter(|(_, text)| words.iter().any(|word| text.contains(word.as_str())))
@@ -196,16 +148,9 @@ fn metrics_are_named_in_one_module_of_a_crate() {
 fn every_reason_that_a_client_may_see_is_documented() {
     let page = fs::read_to_string(root().join("docs/errors.md")).expect("the page exists");
     let mut reasons = BTreeSet::new();
-    for (path, text) in sources()
-        .iter()
-        .filter(|(path, _)| path.contains("/src/") && !is_test(path))
-    {
+    for (path, text) in sources().iter().filter(|(path, _)| path.contains("/src/") && !is_test(path)) {
         let code = text.split("mod tests {").next().unwrap_or_default();
-        for call in code
-            .split("Refusal::new(")
-            .skip(1)
-            .chain(code.split("Failure::new(").skip(1))
-        {
+        for call in code.split("Refusal::new(").skip(1).chain(code.split("Failure::new(").skip(1)) {
             // Code, then reason: the first string literal of the call, unless the reason is handed through.
             let literal = call.split('"').nth(1).unwrap_or_default();
             if literal.len() > 3 && literal.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_') {
@@ -214,9 +159,6 @@ fn every_reason_that_a_client_may_see_is_documented() {
         }
     }
     assert!(reasons.len() > 10, "found only {reasons:?}");
-    let missing: Vec<_> = reasons
-        .iter()
-        .filter(|(reason, _)| !page.contains(&format!("`{reason}`")))
-        .collect();
+    let missing: Vec<_> = reasons.iter().filter(|(reason, _)| !page.contains(&format!("`{reason}`"))).collect();
     assert!(missing.is_empty(), "docs/errors.md does not explain {missing:?}");
 }

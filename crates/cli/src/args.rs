@@ -189,17 +189,9 @@ pub(crate) enum Combine {
 
 impl Question {
     pub(crate) fn query(&self) -> v1::Query {
-        let mut query = v1::Query {
-            text: self.text.clone(),
-            ..v1::Query::default()
-        };
+        let mut query = v1::Query { text: self.text.clone(), ..v1::Query::default() };
         for (name, value) in &self.attributes {
-            query
-                .attributes
-                .entry(name.clone())
-                .or_default()
-                .values
-                .push(value.clone());
+            query.attributes.entry(name.clone()).or_default().values.push(value.clone());
         }
         query.labels.extend(self.labels.iter().cloned());
         query
@@ -239,11 +231,7 @@ fn host_and_port(text: &str) -> Result<String, String> {
     let address = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
     let (host, port) = address.rsplit_once(':').ok_or(EXPECTED)?;
     let bad = host.is_empty() || host.contains(['/', '@', ' ']) || port.parse::<u16>().is_err();
-    if bad {
-        Err(EXPECTED.to_owned())
-    } else {
-        Ok(address.to_owned())
-    }
+    if bad { Err(EXPECTED.to_owned()) } else { Ok(address.to_owned()) }
 }
 
 #[cfg(test)]
@@ -301,10 +289,7 @@ mod tests {
         assert_eq!(query.labels["desk"], "discharge");
         let options = question.options();
         assert_eq!((options.top_k, options.min_confidence), (Some(2), Some(0.4)));
-        assert_eq!(
-            (options.combine(), options.experts),
-            (v1::Combine::All, vec!["general".to_owned()])
-        );
+        assert_eq!((options.combine(), options.experts), (v1::Combine::All, vec!["general".to_owned()]));
         assert_eq!(question.deadline, Some(Duration::from_millis(500)));
         assert_eq!(question.router.address, "localhost:7");
     }
@@ -313,10 +298,7 @@ mod tests {
     fn what_is_not_given_is_left_to_the_mesh() {
         let question = ask(&["may I?", "--router", "127.0.0.1:7600"]).question;
         assert_eq!(question.options(), v1::DispatchOptions::default());
-        assert_eq!(
-            (question.deadline, question.router.address.as_str()),
-            (None, "127.0.0.1:7600")
-        );
+        assert_eq!((question.deadline, question.router.address.as_str()), (None, "127.0.0.1:7600"));
     }
 
     #[test]

@@ -36,92 +36,46 @@ impl Client {
     pub(crate) fn new(address: &str) -> Result<Self, Error> {
         let channel = dial::channel(&dial::Target::plain(address))
             .map_err(|error| Error::Usage(Trouble::of("the router's address cannot be used", &error)))?;
-        Ok(Self {
-            address: address.to_owned(),
-            channel,
-        })
+        Ok(Self { address: address.to_owned(), channel })
     }
 
     pub(crate) async fn dispatch(&self, call: Call) -> Result<view::Dispatch, Error> {
-        let Call {
-            query,
-            options,
-            deadline,
-        } = call;
-        let message = v1::DispatchRequest {
-            query: Some(query),
-            context: None,
-            options: Some(options),
-        };
+        let Call { query, options, deadline } = call;
+        let message = v1::DispatchRequest { query: Some(query), context: None, options: Some(options) };
         let sent = Instant::now();
-        let reply = self
-            .router()
-            .dispatch(request(message, deadline))
-            .await
-            .map_err(|it| self.error(&it, deadline))?;
+        let reply = self.router().dispatch(request(message, deadline)).await.map_err(|it| self.error(&it, deadline))?;
         Ok(view::Dispatch::new(reply.into_inner(), sent.elapsed()))
     }
 
     pub(crate) async fn stream(&self, call: Call) -> Result<Events, Error> {
-        let Call {
-            query,
-            options,
-            deadline,
-        } = call;
-        let message = v1::StreamDispatchRequest {
-            query: Some(query),
-            context: None,
-            options: Some(options),
-        };
+        let Call { query, options, deadline } = call;
+        let message = v1::StreamDispatchRequest { query: Some(query), context: None, options: Some(options) };
         let reply = self.router().stream_dispatch(request(message, deadline)).await;
         let stream = reply.map_err(|it| self.error(&it, deadline))?.into_inner();
-        Ok(Events {
-            client: self.clone(),
-            stream,
-            deadline,
-        })
+        Ok(Events { client: self.clone(), stream, deadline })
     }
 
     pub(crate) async fn explain(&self, call: Call) -> Result<view::Explanation, Error> {
-        let Call {
-            query,
-            options,
-            deadline,
-        } = call;
-        let message = v1::ExplainRequest {
-            query: Some(query),
-            context: None,
-            options: Some(options),
-        };
-        let reply = self
-            .router()
-            .explain(request(message, deadline))
-            .await
-            .map_err(|it| self.error(&it, deadline))?;
+        let Call { query, options, deadline } = call;
+        let message = v1::ExplainRequest { query: Some(query), context: None, options: Some(options) };
+        let reply = self.router().explain(request(message, deadline)).await.map_err(|it| self.error(&it, deadline))?;
         Ok(reply.into_inner().into())
     }
 
     pub(crate) async fn experts(&self) -> Result<view::Catalog, Error> {
-        let reply = self
-            .catalog()
-            .list_experts(v1::ListExpertsRequest {})
-            .await
-            .map_err(|it| self.error(&it, None))?;
+        let reply = self.catalog().list_experts(v1::ListExpertsRequest {}).await.map_err(|it| self.error(&it, None))?;
         Ok(reply.into_inner().catalog.unwrap_or_default().into())
     }
 
     pub(crate) async fn watch(&self) -> Result<Catalogs, Error> {
         let reply = self.catalog().watch_experts(v1::WatchExpertsRequest {}).await;
         let stream = reply.map_err(|it| self.error(&it, None))?.into_inner();
-        Ok(Catalogs {
-            client: self.clone(),
-            stream,
-        })
+        Ok(Catalogs { client: self.clone(), stream })
     }
 
     fn router(&self) -> RouterServiceClient<Channel> {
         RouterServiceClient::new(self.channel.clone())
-            .max_decoding_message_size(dial::MAX_MESSAGE_BYTES)
+            .max_decoding_message_size(consilium_router::MAX_REPLY_BYTES)
             .max_encoding_message_size(dial::MAX_MESSAGE_BYTES)
     }
 
@@ -145,11 +99,7 @@ impl Events {
     /// `None` at the end.
     pub(crate) async fn next(&mut self) -> Result<Option<view::Event>, Error> {
         loop {
-            let message = self
-                .stream
-                .message()
-                .await
-                .map_err(|it| self.client.error(&it, self.deadline))?;
+            let message = self.stream.message().await.map_err(|it| self.client.error(&it, self.deadline))?;
             let Some(message) = message else { return Ok(None) };
             if let Some(event) = view::Event::new(message) {
                 return Ok(Some(event));
@@ -200,31 +150,17 @@ fn explained(status: &Status, address: &str, deadline: Option<Duration>) -> Erro
         }
         Code::InvalidArgument => {
             let violations = errors::violations(status);
-            let details: Vec<String> = violations
-                .iter()
-                .map(|it| format!("{}: {}", it.field, it.problem))
-                .collect();
+            let details: Vec<String> = violations.iter().map(|it| format!("{}: {}", it.field, it.problem)).collect();
             // The message repeats the violations, for callers that read nothing else.
-            let headline = if details.is_empty() {
-                status.message()
-            } else {
-                "the router does not take this question"
-            };
-            Error::Usage(Trouble {
-                details,
-                ..Trouble::new(headline)
-            })
+            let headline = if details.is_empty() { status.message() } else { "the router does not take this question" };
+            Error::Usage(Trouble { details, ..Trouble::new(headline) })
         }
         Code::NotFound => {
             Error::Usage(Trouble::new(status.message()).with_hint("consilium experts lists who is in the mesh"))
         }
         code => {
             let reason = reason.unwrap_or_else(|| format!("{code:?}"));
-            let message = if status.message().is_empty() {
-                code.description()
-            } else {
-                status.message()
-            };
+            let message = if status.message().is_empty() { code.description() } else { status.message() };
             let trouble = Trouble::new(message).with_detail(reason);
             Error::Failed(match errors::retry_after(status) {
                 Some(after) if after.is_zero() => trouble.with_hint("worth another try at once"),
@@ -249,11 +185,7 @@ mod tests {
     #[tokio::test]
     async fn a_router_that_is_not_there_is_said_to_be_not_there() {
         // Bound and dropped: nobody listens at this port.
-        let address = std::net::TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .to_string();
+        let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
         let error = Client::new(&address).unwrap().experts().await.unwrap_err();
         assert_eq!(error.exit_code(), 1);
         assert_eq!(error.trouble().headline, format!("no router answers at {address}"));
@@ -269,10 +201,7 @@ mod tests {
         assert_eq!(code, 2);
         assert_eq!(
             trouble.details,
-            [
-                "query.attributes[planet]: the mesh declares no such dimension",
-                "options.top_k: is 99; expected 1 to 16",
-            ]
+            ["query.attributes[planet]: the mesh declares no such dimension", "options.top_k: is 99; expected 1 to 16",]
         );
     }
 
@@ -288,20 +217,12 @@ mod tests {
         assert_eq!(trouble.details, ["OVERLOADED"]);
         assert_eq!(trouble.hint.unwrap(), "worth another try in 20ms");
 
-        let (code, trouble) = read(Refusal::new(
-            Code::NotFound,
-            "UNKNOWN_EXPERT",
-            "the mesh has no expert x",
-        ));
+        let (code, trouble) = read(Refusal::new(Code::NotFound, "UNKNOWN_EXPERT", "the mesh has no expert x"));
         assert_eq!(code, 2);
         assert!(trouble.hint.unwrap().contains("consilium experts"));
 
         // The router is there and says that nobody can answer: not the same as no router.
-        let (code, trouble) = read(Refusal::new(
-            Code::Unavailable,
-            "NO_LIVE_INSTANCE",
-            "no live instance of general",
-        ));
+        let (code, trouble) = read(Refusal::new(Code::Unavailable, "NO_LIVE_INSTANCE", "no live instance of general"));
         assert_eq!((code, trouble.headline.as_str()), (1, "no live instance of general"));
     }
 }

@@ -38,18 +38,11 @@ impl Definition {
     /// # Errors
     /// Every mistake in all of them.
     pub fn load(file: &Path, set: Vec<String>) -> Result<Self, Mistakes> {
-        let Draft {
-            file,
-            config,
-            experts,
-            mistakes,
-        } = Draft::read(file, set);
+        let Draft { file, config, experts, mistakes } = Draft::read(file, set);
         match config {
-            Some(config) if mistakes.is_empty() => Ok(Self {
-                file,
-                config,
-                experts: experts.into_iter().map(|(_, expert)| expert).collect(),
-            }),
+            Some(config) if mistakes.is_empty() => {
+                Ok(Self { file, config, experts: experts.into_iter().map(|(_, expert)| expert).collect() })
+            }
             _ => Err(mistakes),
         }
     }
@@ -59,19 +52,13 @@ impl Definition {
         let names = std::iter::once(self.config.gate.encoder.as_str())
             .chain(self.experts.iter().map(|expert| expert.task.model.as_str()));
         let mut seen = BTreeSet::new();
-        names
-            .filter(|name| seen.insert(*name))
-            .map(|name| (name, self.config.models.join(name)))
-            .collect()
+        names.filter(|name| seen.insert(*name)).map(|name| (name, self.config.models.join(name))).collect()
     }
 }
 
 impl Draft {
     pub(crate) fn read(file: &Path, set: Vec<String>) -> Self {
-        let overlay = Overlay {
-            environment: config::environment(&OWN_VARIABLES),
-            set,
-        };
+        let overlay = Overlay { environment: config::environment(&OWN_VARIABLES), set };
         let mut mistakes = Mistakes::default();
         let config = mistakes.take(consilium_router::Config::load(file, &overlay));
         let files = match &config {
@@ -84,12 +71,7 @@ impl Draft {
                 experts.push((path.clone(), expert));
             }
         }
-        let mut draft = Self {
-            file: file.to_owned(),
-            config,
-            experts,
-            mistakes,
-        };
+        let mut draft = Self { file: file.to_owned(), config, experts, mistakes };
         // With an expert missing, everything that speaks of it would look wrong as well.
         if draft.experts.len() == files.len() {
             draft.compare();
@@ -132,18 +114,10 @@ pub(crate) fn questions(mesh: &Path) -> PathBuf {
 /// The experts' files of a mesh whose own file is wrong, as far as they can be made out: their mistakes should not have
 /// to wait for the next run. What is wrong with the patterns themselves has been said by then.
 fn experts_of_a_broken_mesh(file: &Path, overlay: &Overlay) -> Vec<PathBuf> {
-    let tree: Option<Value> = Source::read(file)
-        .and_then(|source| config::parse(&source, overlay))
-        .ok();
-    let patterns = tree
-        .as_ref()
-        .and_then(|tree| tree.get("experts")?.as_array())
-        .into_iter()
-        .flatten();
+    let tree: Option<Value> = Source::read(file).and_then(|source| config::parse(&source, overlay)).ok();
+    let patterns = tree.as_ref().and_then(|tree| tree.get("experts")?.as_array()).into_iter().flatten();
     let base = file.parent().unwrap_or(Path::new(""));
-    let paths = patterns
-        .filter_map(Value::as_str)
-        .filter_map(|it| glob::glob(&base.join(it).to_string_lossy()).ok());
+    let paths = patterns.filter_map(Value::as_str).filter_map(|it| glob::glob(&base.join(it).to_string_lossy()).ok());
     let files: BTreeSet<PathBuf> = paths.flatten().filter_map(Result::ok).collect();
     files.into_iter().collect()
 }
@@ -170,30 +144,18 @@ fn undeclared(config: &consilium_router::Config, expert: &consilium_expert::Conf
         let Some(dimension) = config.gate.dimensions.get(name) else {
             let declared: Vec<&str> = config.gate.dimensions.keys().map(String::as_str).collect();
             let expected = format!("one of the mesh's dimensions: {}", listed(&declared));
-            mistakes.push(mistake(
-                format!("serves.{name}"),
-                "is no dimension of the mesh".into(),
-                expected,
-            ));
+            mistakes.push(mistake(format!("serves.{name}"), "is no dimension of the mesh".into(), expected));
             continue;
         };
         for value in values.iter().filter(|value| !dimension.values.contains(value)) {
             let known: Vec<&str> = dimension.values.iter().map(String::as_str).collect();
             let expected = format!("one of {}", listed(&known));
-            mistakes.push(mistake(
-                format!("serves.{name}"),
-                format!("{value:?} is none of its values"),
-                expected,
-            ));
+            mistakes.push(mistake(format!("serves.{name}"), format!("{value:?} is none of its values"), expected));
         }
     }
     mistakes
 }
 
 fn listed(names: &[&str]) -> String {
-    if names.is_empty() {
-        "none are declared".to_owned()
-    } else {
-        names.join(", ")
-    }
+    if names.is_empty() { "none are declared".to_owned() } else { names.join(", ") }
 }

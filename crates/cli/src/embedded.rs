@@ -69,17 +69,9 @@ impl Mesh {
     pub async fn start(definition: Definition, options: Options) -> Result<Mesh, Error> {
         let began = Instant::now();
         let ports = Ports::open(&definition.config).await?;
-        let store = Store::open(StoreOptions {
-            onnxruntime: Some(options.onnxruntime),
-            cores: None,
-        })
-        .map_err(|error| unusable(Trouble::of("ONNX Runtime cannot be used", &error)))?;
-        let starting = Starting {
-            definition,
-            store: store.clone(),
-            progress: options.progress,
-            began,
-        };
+        let store = Store::open(StoreOptions { onnxruntime: Some(options.onnxruntime), cores: None })
+            .map_err(|error| unusable(Trouble::of("ONNX Runtime cannot be used", &error)))?;
+        let starting = Starting { definition, store: store.clone(), progress: options.progress, began };
         match starting.run(ports).await {
             Ok(mesh) => Ok(mesh),
             Err(error) => {
@@ -129,14 +121,7 @@ impl Mesh {
     /// experts, then the engines, and the admin port last, because it tells how it goes. Returns how many calls had to
     /// be cut off.
     pub async fn stop(self) -> usize {
-        let Mesh {
-            admin,
-            experts,
-            mut routing,
-            stop,
-            store,
-            ..
-        } = self;
+        let Mesh { admin, experts, mut routing, stop, store, .. } = self;
         stop.cancel();
         let mut left = 0;
         while let Some(ended) = routing.join_next().await {
@@ -169,9 +154,7 @@ struct Ports {
 
 impl Ports {
     async fn open(config: &router::Config) -> Result<Ports, Error> {
-        let router = TcpListener::bind(config.listen)
-            .await
-            .map_err(|error| port("router", config.listen, &error));
+        let router = TcpListener::bind(config.listen).await.map_err(|error| port("router", config.listen, &error));
         let admin = std::net::TcpListener::bind(config.admin).map_err(|error| port("admin port", config.admin, &error));
         match (router, admin) {
             (Ok(router), Ok(admin)) => Ok(Ports { router, admin }),
@@ -179,10 +162,7 @@ impl Ports {
                 let details: Vec<String> = router.err().into_iter().chain(admin.err()).collect();
                 let hint =
                     "is another mesh running? --listen and --admin choose other addresses, --ephemeral free ones";
-                Err(unusable(Trouble {
-                    details,
-                    ..Trouble::new("the mesh cannot listen").with_hint(hint)
-                }))
+                Err(unusable(Trouble { details, ..Trouble::new("the mesh cannot listen").with_hint(hint) }))
             }
         }
     }
@@ -201,15 +181,9 @@ impl Starting {
         let registry: Arc<dyn Registry> = Arc::new(MemoryRegistry::new(self.definition.config.name.as_str()));
         let metrics = Metrics::new();
         let services = self.services(&registry, &metrics).await?;
-        let readiness = Readiness::new("router").with_services([
-            router_service_server::SERVICE_NAME,
-            catalog_service_server::SERVICE_NAME,
-        ]);
-        let everything = services
-            .iter()
-            .map(|(_, service)| service.readiness())
-            .chain([readiness.clone()])
-            .collect();
+        let readiness = Readiness::new("router")
+            .with_services([router_service_server::SERVICE_NAME, catalog_service_server::SERVICE_NAME]);
+        let everything = services.iter().map(|(_, service)| service.readiness()).chain([readiness.clone()]).collect();
         let admin = Admin::start(ports.admin, everything, metrics.clone())
             .map_err(|error| Error::Failed(Trouble::of("the admin port cannot be served", &error)))?;
 
@@ -219,10 +193,7 @@ impl Starting {
         let experts = self.start_experts(services).await?;
 
         let step = self.progress.step("the gate learns its experts");
-        let address = ports
-            .router
-            .local_addr()
-            .map_err(|error| unusable(Trouble::new(error.to_string())))?;
+        let address = ports.router.local_addr().map_err(|error| unusable(Trouble::new(error.to_string())))?;
         let parts = router::Parts {
             listener: ports.router,
             registry,
@@ -266,10 +237,7 @@ impl Starting {
             options.metrics = metrics.clone();
             options.serve.reflection = self.definition.config.reflection;
             // The only caller is this mesh's router, which is gone by then.
-            options.drain = drain::Options {
-                settle: Duration::ZERO,
-                ..drain::Options::default()
-            };
+            options.drain = drain::Options { settle: Duration::ZERO, ..drain::Options::default() };
             let service = expert::Service::new(options, listener, self.store.clone(), Arc::clone(registry));
             services.push((config.clone(), service));
         }
@@ -289,18 +257,12 @@ impl Starting {
                     engines.insert(name.to_owned(), engine);
                 }
                 Err(consilium_engine::Error::Manifest { dir, problems }) => {
-                    trouble
-                        .details
-                        .extend(problems.iter().map(|problem| format!("{}: {problem}", dir.display())));
+                    trouble.details.extend(problems.iter().map(|problem| format!("{}: {problem}", dir.display())));
                 }
                 Err(error) => trouble.details.extend(Trouble::of("", &error).details),
             }
         }
-        if trouble.details.is_empty() {
-            Ok(engines)
-        } else {
-            Err(unusable(trouble))
-        }
+        if trouble.details.is_empty() { Ok(engines) } else { Err(unusable(trouble)) }
     }
 
     /// One after the other: what takes time is encoding their knowledge, and that keeps all cores busy already. All of
@@ -321,11 +283,7 @@ impl Starting {
                 }
             }
         }
-        if trouble.details.is_empty() {
-            Ok(experts)
-        } else {
-            Err(unusable(trouble))
-        }
+        if trouble.details.is_empty() { Ok(experts) } else { Err(unusable(trouble)) }
     }
 }
 
@@ -350,9 +308,5 @@ fn port(what: &str, address: SocketAddr, error: &io::Error) -> String {
 }
 
 fn executors(count: usize) -> String {
-    if count == 1 {
-        "1 executor".to_owned()
-    } else {
-        format!("{count} executors")
-    }
+    if count == 1 { "1 executor".to_owned() } else { format!("{count} executors") }
 }

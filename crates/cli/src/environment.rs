@@ -26,10 +26,7 @@ pub fn look(stream: &impl IsTerminal) -> Look {
     let terminal = stream.is_terminal();
     let refused = variable("NO_COLOR").is_some_and(|value| !value.is_empty());
     let dumb = variable("TERM").is_some_and(|value| value == "dumb");
-    let width = terminal
-        .then(terminal_size::terminal_size)
-        .flatten()
-        .map(|(width, _)| width.0);
+    let width = terminal.then(terminal_size::terminal_size).flatten().map(|(width, _)| width.0);
     Look {
         colour: terminal && !refused && !dumb,
         width: width.map_or(Look::PLAIN.width, |width| width.min(MAX_WIDTH).into()),
@@ -43,34 +40,16 @@ pub fn look(stream: &impl IsTerminal) -> Look {
 /// # Errors
 /// A path that was asked for has to be right; without one, somewhere a library has to be.
 pub(crate) fn onnxruntime(asked: Option<&Path>, mesh: &Path) -> Result<PathBuf, Error> {
-    let named = asked
-        .map(Path::to_owned)
-        .or_else(|| variable("ORT_DYLIB_PATH").map(PathBuf::from));
+    let named = asked.map(Path::to_owned).or_else(|| variable("ORT_DYLIB_PATH").map(PathBuf::from));
     if let Some(path) = named {
-        return if path.is_file() {
-            Ok(path)
-        } else {
-            Err(missing(&format!("{} is no file", path.display())))
-        };
+        return if path.is_file() { Ok(path) } else { Err(missing(&format!("{} is no file", path.display()))) };
     }
-    let beside = env::current_exe()
-        .ok()
-        .and_then(|program| program.parent().map(Path::to_owned));
-    let places = beside
-        .iter()
-        .flat_map(|dir| [dir.join(LIBRARY), dir.join("../lib").join(LIBRARY)]);
-    let roots = [mesh.canonicalize().ok(), env::current_dir().ok()]
-        .into_iter()
-        .flatten();
-    let tools = roots.flat_map(|root| {
-        root.ancestors()
-            .map(|dir| dir.join(".tools/lib").join(LIBRARY))
-            .collect::<Vec<_>>()
-    });
-    places
-        .chain(tools)
-        .find(|path| path.is_file())
-        .ok_or_else(|| missing(&format!("{LIBRARY} is not installed")))
+    let beside = env::current_exe().ok().and_then(|program| program.parent().map(Path::to_owned));
+    let places = beside.iter().flat_map(|dir| [dir.join(LIBRARY), dir.join("../lib").join(LIBRARY)]);
+    let roots = [mesh.canonicalize().ok(), env::current_dir().ok()].into_iter().flatten();
+    let tools =
+        roots.flat_map(|root| root.ancestors().map(|dir| dir.join(".tools/lib").join(LIBRARY)).collect::<Vec<_>>());
+    places.chain(tools).find(|path| path.is_file()).ok_or_else(|| missing(&format!("{LIBRARY} is not installed")))
 }
 
 fn missing(problem: &str) -> Error {
@@ -80,10 +59,7 @@ fn missing(problem: &str) -> Error {
     ))
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the one place of this crate where the environment is read"
-)]
+#[expect(clippy::disallowed_methods, reason = "the one place of this crate where the environment is read")]
 fn variable(name: &str) -> Option<OsString> {
     env::var_os(name)
 }

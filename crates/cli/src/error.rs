@@ -27,10 +27,7 @@ pub struct Trouble {
 
 impl Trouble {
     pub fn new(headline: impl Into<String>) -> Self {
-        Self {
-            headline: headline.into(),
-            ..Self::default()
-        }
+        Self { headline: headline.into(), ..Self::default() }
     }
 
     #[must_use]
@@ -55,11 +52,7 @@ impl Trouble {
                 details.push(cause);
             }
         }
-        Self {
-            headline: headline.into(),
-            details,
-            hint: None,
-        }
+        Self { headline: headline.into(), details, hint: None }
     }
 }
 
@@ -91,11 +84,7 @@ impl From<Mistakes> for Error {
             1 => "there is a mistake in the configuration".to_owned(),
             many => format!("there are {many} mistakes in the configuration"),
         };
-        Error::Usage(Trouble {
-            headline,
-            details,
-            hint: None,
-        })
+        Error::Usage(Trouble { headline, details, hint: None })
     }
 }
 

@@ -67,12 +67,7 @@ pub(crate) fn inspect(dir: &Path) -> Model {
                 problems,
             }
         }
-        Err(problems) => Model {
-            directory: dir.to_owned(),
-            card: None,
-            verified: false,
-            problems,
-        },
+        Err(problems) => Model { directory: dir.to_owned(), card: None, verified: false, problems },
     }
 }
 
@@ -131,11 +126,7 @@ fn manifest(dir: &Path) -> Result<(Manifest, String), Vec<String>> {
 /// What is wrong with a file, if something is.
 fn problem(dir: &Path, entry: &FileEntry) -> Option<String> {
     let path = dir.join(&entry.path);
-    let inside = dir
-        .canonicalize()
-        .ok()
-        .zip(path.canonicalize().ok())
-        .is_none_or(|(dir, path)| path.starts_with(dir));
+    let inside = dir.canonicalize().ok().zip(path.canonicalize().ok()).is_none_or(|(dir, path)| path.starts_with(dir));
     if !inside {
         return Some("a link that leads out of the model directory".to_owned());
     }
@@ -167,13 +158,11 @@ fn sha256(path: &Path) -> io::Result<String> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut hex, byte| {
-            // Writing to a String cannot fail.
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut hex, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
 }
 
 #[cfg(test)]
@@ -203,10 +192,8 @@ pub(crate) mod tests {
             fs::write(dir.join("tokenizer.json"), b"{}").unwrap();
             manifest["files"] = json!([entry("model.onnx"), entry("tokenizer.json")]);
             manifest["tokenizer"] = json!({"file": "tokenizer.json", "max_tokens": 8, "vocab_size": 9, "pad_id": 0});
-            manifest["inputs"] = json!([
-                tensor("input_ids", "INT64", &[-1, -1]),
-                tensor("attention_mask", "INT64", &[-1, -1])
-            ]);
+            manifest["inputs"] =
+                json!([tensor("input_ids", "INT64", &[-1, -1]), tensor("attention_mask", "INT64", &[-1, -1])]);
         }
         fs::write(dir.join(MANIFEST), manifest.to_string()).unwrap();
     }
@@ -227,10 +214,7 @@ pub(crate) mod tests {
             (&json["name"], &json["kind"], &json["size_bytes"]),
             (&"adder".into(), &"tensors".into(), &5.into())
         );
-        assert_eq!(
-            json["inputs"],
-            json!([{"name": "a", "datatype": "FP32", "shape": [-1, 4]}])
-        );
+        assert_eq!(json["inputs"], json!([{"name": "a", "datatype": "FP32", "shape": [-1, 4]}]));
         let digest = hex(&Sha256::digest(fs::read(found[1].join(MANIFEST)).unwrap()));
         assert_eq!(json["digest"], digest.as_str());
     }
@@ -243,10 +227,7 @@ pub(crate) mod tests {
         fs::write(root.path().join("tokenizer.json"), b"{} ").unwrap();
         let model = inspect(root.path());
         assert!(!model.verified);
-        assert!(
-            model.problems[0].starts_with("model.onnx: sha256 mismatch"),
-            "{model:?}"
-        );
+        assert!(model.problems[0].starts_with("model.onnx: sha256 mismatch"), "{model:?}");
         assert_eq!(model.problems[1], "tokenizer.json: expected 2 bytes, found 3");
     }
 

@@ -31,11 +31,7 @@ pub struct Page<'a> {
 
 impl Look {
     /// What a file or a pipe gets.
-    pub const PLAIN: Look = Look {
-        colour: false,
-        width: 96,
-        terminal: false,
-    };
+    pub const PLAIN: Look = Look { colour: false, width: 96, terminal: false };
 }
 
 impl<'a> Page<'a> {
@@ -59,22 +55,13 @@ impl<'a> Page<'a> {
 
     /// The same page, further to the right.
     pub(crate) fn indented(&mut self, by: usize) -> Page<'_> {
-        Page {
-            sink: self.sink,
-            look: self.look,
-            indent: self.indent + by,
-        }
+        Page { sink: self.sink, look: self.look, indent: self.indent + by }
     }
 
     /// One line, as long as it is.
     pub(crate) fn line(&mut self, text: impl Into<Text>) -> io::Result<()> {
         let text = text.into();
-        write!(
-            self.sink,
-            "{:indent$}",
-            "",
-            indent = if text.is_empty() { 0 } else { self.indent }
-        )?;
+        write!(self.sink, "{:indent$}", "", indent = if text.is_empty() { 0 } else { self.indent })?;
         for (piece, tone) in text.pieces() {
             self.piece(piece, tone)?;
         }
@@ -117,11 +104,7 @@ impl<'a> Page<'a> {
 
     /// Forgets what the terminal shows, to draw it again.
     pub(crate) fn clear(&mut self) -> io::Result<()> {
-        if self.look.terminal {
-            write!(self.sink, "\x1b[H\x1b[2J\x1b[3J")
-        } else {
-            Ok(())
-        }
+        if self.look.terminal { write!(self.sink, "\x1b[H\x1b[2J\x1b[3J") } else { Ok(()) }
     }
 
     /// A raw piece without a line break, for text that arrives bit by bit.
@@ -173,10 +156,7 @@ fn style(tone: Tone) -> Style {
 
 impl std::fmt::Debug for Page<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Page")
-            .field("look", &self.look)
-            .field("indent", &self.indent)
-            .finish_non_exhaustive()
+        f.debug_struct("Page").field("look", &self.look).field("indent", &self.indent).finish_non_exhaustive()
     }
 }
 
@@ -196,13 +176,7 @@ mod tests {
     fn tones_become_colours_only_where_colour_is_wanted() {
         let text = || Text::new().plain("all ").with("well", Tone::Good);
         assert_eq!(written(Look::PLAIN, |page| page.line(text())), "all well\n");
-        let coloured = written(
-            Look {
-                colour: true,
-                ..Look::PLAIN
-            },
-            |page| page.line(text()),
-        );
+        let coloured = written(Look { colour: true, ..Look::PLAIN }, |page| page.line(text()));
         assert_eq!(coloured, "all \u{1b}[32mwell\u{1b}[0m\n");
     }
 
@@ -210,25 +184,14 @@ mod tests {
     fn the_best_part_is_marked_either_way() {
         let text = || Text::new().plain("one ").with("two three", Tone::Best);
         assert_eq!(written(Look::PLAIN, |page| page.paragraph(text())), "one *two three*\n");
-        let coloured = written(
-            Look {
-                colour: true,
-                ..Look::PLAIN
-            },
-            |page| page.paragraph(text()),
-        );
+        let coloured = written(Look { colour: true, ..Look::PLAIN }, |page| page.paragraph(text()));
         assert!(!coloured.contains('*') && coloured.contains("\u{1b}["), "{coloured:?}");
     }
 
     #[test]
     fn a_label_stands_beside_its_text() {
-        let look = Look {
-            width: 30,
-            ..Look::PLAIN
-        };
-        let text = written(look, |page| {
-            page.indented(2).beside("why", 6, "one two three four five six")
-        });
+        let look = Look { width: 30, ..Look::PLAIN };
+        let text = written(look, |page| page.indented(2).beside("why", 6, "one two three four five six"));
         assert_eq!(text, "  why   one two three four\n        five six\n");
     }
 

@@ -49,20 +49,12 @@ impl Progress {
 
     /// Spinners on a terminal, else lines.
     pub fn shown() -> Self {
-        if stderr().is_terminal() {
-            Self(Mode::Spinners(MultiProgress::new()))
-        } else {
-            Self(Mode::Lines)
-        }
+        if stderr().is_terminal() { Self(Mode::Spinners(MultiProgress::new())) } else { Self(Mode::Lines) }
     }
 
     /// Spinners on a terminal, else nothing: for waits that leave no trace.
     pub fn spinner_only() -> Self {
-        if stderr().is_terminal() {
-            Self::shown()
-        } else {
-            Self::silent()
-        }
+        if stderr().is_terminal() { Self::shown() } else { Self::silent() }
     }
 
     pub fn step(&self, what: impl Into<Cow<'static, str>>) -> Step {
@@ -77,27 +69,15 @@ impl Progress {
                 Shown::Spinner(bar)
             }
         };
-        Step {
-            what,
-            began: Instant::now(),
-            shown,
-        }
+        Step { what, began: Instant::now(), shown }
     }
 }
 
 impl Step {
     /// Leaves a line that says how long it took, and `remark` where there is something to remark.
     pub fn done(self, remark: &str) {
-        let remark = if remark.is_empty() {
-            String::new()
-        } else {
-            format!("  {remark}")
-        };
-        let line = format!(
-            "{:<36} {:>8}{remark}",
-            self.what,
-            brief(milliseconds(self.began.elapsed()))
-        );
+        let remark = if remark.is_empty() { String::new() } else { format!("  {remark}") };
+        let line = format!("{:<36} {:>8}{remark}", self.what, brief(milliseconds(self.began.elapsed())));
         match &self.shown {
             Shown::Nothing => {}
             // Nobody reads standard error: then nobody misses the line either.

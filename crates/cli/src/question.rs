@@ -45,11 +45,7 @@ impl Question {
         let values = |values: &Vec<String>| v1::Values { values: values.clone() };
         v1::Query {
             text: self.text.clone(),
-            attributes: self
-                .attributes
-                .iter()
-                .map(|(name, given)| (name.clone(), values(given)))
-                .collect(),
+            attributes: self.attributes.iter().map(|(name, given)| (name.clone(), values(given))).collect(),
             labels: self.labels.clone().into_iter().collect(),
             ..v1::Query::default()
         }
@@ -64,12 +60,7 @@ pub(crate) fn load(path: &Path, experts: &[&str]) -> Result<Vec<Question>, Mista
     let source = Source::read(path)?;
     let mut mistakes = Mistakes::default();
     let mut questions = Vec::new();
-    for (index, line) in source
-        .text
-        .lines()
-        .enumerate()
-        .filter(|(_, line)| !line.trim().is_empty())
-    {
+    for (index, line) in source.text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let mut wrong = |problem: String, expected: String| {
             mistakes.push(Mistake {
                 file: source.file.clone(),
@@ -82,16 +73,10 @@ pub(crate) fn load(path: &Path, experts: &[&str]) -> Result<Vec<Question>, Mista
             Ok(question) => {
                 match question.expert.as_deref() {
                     Some(name) if !experts.contains(&name) => {
-                        wrong(
-                            format!("no expert is called {name:?}"),
-                            format!("one of {}", experts.join(", ")),
-                        );
+                        wrong(format!("no expert is called {name:?}"), format!("one of {}", experts.join(", ")));
                     }
                     Some(_) if question.outcome == Outcome::Refused => {
-                        wrong(
-                            "an expert that answers a refused question".to_owned(),
-                            "expert: null".to_owned(),
-                        );
+                        wrong("an expert that answers a refused question".to_owned(), "expert: null".to_owned());
                     }
                     None if question.outcome != Outcome::Refused => {
                         wrong("nobody to answer it".to_owned(), "the expert that should".to_owned());
@@ -106,12 +91,7 @@ pub(crate) fn load(path: &Path, experts: &[&str]) -> Result<Vec<Question>, Mista
     }
     if questions.is_empty() && mistakes.is_empty() {
         let problem = "no question in it".to_owned();
-        mistakes.push(Mistake {
-            file: source.file,
-            path: String::new(),
-            problem,
-            expected: EXPECTED.to_owned(),
-        });
+        mistakes.push(Mistake { file: source.file, path: String::new(), problem, expected: EXPECTED.to_owned() });
     }
     mistakes.into_result().map(|()| questions)
 }
@@ -123,12 +103,8 @@ mod tests {
     fn read(text: &str) -> Result<Vec<Question>, Vec<String>> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
-        load(file.path(), &["general"]).map_err(|mistakes| {
-            mistakes
-                .iter()
-                .map(|it| format!("{}: {}", it.path, it.problem))
-                .collect()
-        })
+        load(file.path(), &["general"])
+            .map_err(|mistakes| mistakes.iter().map(|it| format!("{}: {}", it.path, it.problem)).collect())
     }
 
     #[test]

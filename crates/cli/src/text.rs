@@ -156,19 +156,13 @@ mod tests {
     use super::*;
 
     fn lines(text: &Text, width: usize) -> Vec<String> {
-        text.wrap(width)
-            .iter()
-            .map(|line| line.pieces().map(|(text, _)| text).collect())
-            .collect()
+        text.wrap(width).iter().map(|line| line.pieces().map(|(text, _)| text).collect()).collect()
     }
 
     #[test]
     fn lines_break_between_words_and_long_words_stay_whole() {
         assert_eq!(lines(&"one two three".into(), 7), ["one two", "three"]);
-        assert_eq!(
-            lines(&"see http://127.0.0.1:7600/x now".into(), 8),
-            ["see", "http://127.0.0.1:7600/x", "now"]
-        );
+        assert_eq!(lines(&"see http://127.0.0.1:7600/x now".into(), 8), ["see", "http://127.0.0.1:7600/x", "now"]);
         assert_eq!(lines(&"".into(), 8), [""]);
     }
 

@@ -9,11 +9,7 @@ fn the_clinic_answers_its_demo_questions() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     for model in ["minilm-l6", "clinic-diagnostic"] {
         let manifest = root.join("models/build").join(model).join("manifest.json");
-        assert!(
-            manifest.is_file(),
-            "{} is missing: run `make setup`",
-            manifest.display()
-        );
+        assert!(manifest.is_file(), "{} is missing: run `make setup`", manifest.display());
     }
     let output = Command::new(env!("CARGO_BIN_EXE_consilium"))
         .args(["demo", "--json"])
@@ -31,12 +27,7 @@ fn the_clinic_answers_its_demo_questions() {
     assert_eq!(shown["mesh"], "clinic");
     assert_eq!(shown["summary"]["right"], questions.len());
     assert!(shown["summary"]["latency_max_ms"].as_f64() >= shown["summary"]["latency_p50_ms"].as_f64());
-    let outcomes: std::collections::BTreeSet<&str> = questions
-        .iter()
-        .map(|question| question["expected_outcome"].as_str().unwrap())
-        .collect();
-    assert_eq!(
-        outcomes.into_iter().collect::<Vec<_>>(),
-        ["dispatched", "fallback", "refused"]
-    );
+    let outcomes: std::collections::BTreeSet<&str> =
+        questions.iter().map(|question| question["expected_outcome"].as_str().unwrap()).collect();
+    assert_eq!(outcomes.into_iter().collect::<Vec<_>>(), ["dispatched", "fallback", "refused"]);
 }

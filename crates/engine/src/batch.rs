@@ -49,10 +49,7 @@ pub(crate) fn plan<'a, K: Copy + 'a>(
     max_units: usize,
     now: Instant,
 ) -> Plan<K> {
-    let mut plan = Plan {
-        run: Vec::new(),
-        expired: Vec::new(),
-    };
+    let mut plan = Plan { run: Vec::new(), expired: Vec::new() };
     let mut batch: Option<(&Extent, Sum)> = None;
     for (key, deadline, extent) in entries {
         if deadline <= now {
@@ -79,10 +76,7 @@ pub(crate) fn plan<'a, K: Copy + 'a>(
 
 /// The lengths 1–8, 9–16, 17–32, … by the last of each.
 pub(crate) fn bucket(length: usize) -> usize {
-    length
-        .checked_next_power_of_two()
-        .unwrap_or(usize::MAX)
-        .max(FIRST_BUCKET)
+    length.checked_next_power_of_two().unwrap_or(usize::MAX).max(FIRST_BUCKET)
 }
 
 /// The buckets that sequences of at most `longest` fall into; the last is `longest` itself.
@@ -124,21 +118,14 @@ mod tests {
     use super::*;
 
     fn text(length: usize) -> Extent {
-        Extent {
-            rows: 1,
-            length,
-            group: Some([].into()),
-        }
+        Extent { rows: 1, length, group: Some([].into()) }
     }
 
     /// Plans over entries that are already in order of urgency; keys are their positions.
     fn plan_of(lengths: &[usize], max_units: usize) -> Vec<usize> {
         let now = Instant::now();
         let extents: Vec<_> = lengths.iter().map(|&length| text(length)).collect();
-        let entries = extents
-            .iter()
-            .enumerate()
-            .map(|(at, extent)| (at, now + Duration::from_secs(1), extent));
+        let entries = extents.iter().enumerate().map(|(at, extent)| (at, now + Duration::from_secs(1), extent));
         plan(entries, max_units, now).run
     }
 
@@ -164,10 +151,7 @@ mod tests {
     fn entries_without_a_group_run_alone() {
         let now = Instant::now();
         let alone = Extent { group: None, ..text(1) };
-        let entries = [
-            (0, now + Duration::from_secs(1), &alone),
-            (1, now + Duration::from_secs(1), &alone),
-        ];
+        let entries = [(0, now + Duration::from_secs(1), &alone), (1, now + Duration::from_secs(1), &alone)];
         assert_eq!(plan(entries.into_iter(), 64, now).run, [0]);
     }
 

@@ -34,15 +34,8 @@ pub(crate) struct Permit<'a> {
 
 impl Cores {
     pub(crate) fn new(count: NonZeroUsize) -> Self {
-        let state = State {
-            free: count.get(),
-            next: 0,
-            waiting: VecDeque::new(),
-        };
-        Self {
-            state: Mutex::new(state),
-            changed: Condvar::new(),
-        }
+        let state = State { free: count.get(), next: 0, waiting: VecDeque::new() };
+        Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
     /// Blocks the thread until `count` cores are free and every earlier caller has been served.

@@ -30,10 +30,7 @@ impl CostTable {
     /// Predicted duration of one run of `units`: linear between the points, and past the last one at its rate.
     pub fn run(&self, units: usize) -> Duration {
         let above = self.points.partition_point(|(at, _)| *at < units);
-        let millis = match (
-            above.checked_sub(1).and_then(|below| self.points.get(below)),
-            self.points.get(above),
-        ) {
+        let millis = match (above.checked_sub(1).and_then(|below| self.points.get(below)), self.points.get(above)) {
             (None, None) => 0.0,
             (None, Some((_, millis))) => *millis,
             (Some((at, millis)), None) => millis * units as f64 / (*at).max(1) as f64,
@@ -45,8 +42,7 @@ impl CostTable {
     /// Predicted time until `units` of backlog have run: full batches, spread over the executors.
     pub fn drain(&self, units: usize) -> Duration {
         let batches = units as f64 / self.batch_units.max(1) as f64;
-        self.run(self.batch_units)
-            .mul_f64(batches / self.executors.max(1) as f64)
+        self.run(self.batch_units).mul_f64(batches / self.executors.max(1) as f64)
     }
 }
 
@@ -55,31 +51,14 @@ mod tests {
     use super::*;
 
     fn table() -> CostTable {
-        CostTable {
-            unit: Unit::Tokens,
-            points: vec![(8, 4.0), (16, 6.0), (64, 18.0)],
-            executors: 2,
-            batch_units: 64,
-        }
+        CostTable { unit: Unit::Tokens, points: vec![(8, 4.0), (16, 6.0), (64, 18.0)], executors: 2, batch_units: 64 }
     }
 
     #[test]
     fn a_run_costs_what_lies_between_the_points() {
         let millis = |units| table().run(units).as_secs_f64() * 1e3;
-        for (units, expected) in [
-            (1, 4.0),
-            (8, 4.0),
-            (12, 5.0),
-            (16, 6.0),
-            (40, 12.0),
-            (64, 18.0),
-            (128, 36.0),
-        ] {
-            assert!(
-                (millis(units) - expected).abs() < 1e-6,
-                "{units} units: {}",
-                millis(units)
-            );
+        for (units, expected) in [(1, 4.0), (8, 4.0), (12, 5.0), (16, 6.0), (40, 12.0), (64, 18.0), (128, 36.0)] {
+            assert!((millis(units) - expected).abs() < 1e-6, "{units} units: {}", millis(units));
         }
     }
 
@@ -91,12 +70,7 @@ mod tests {
 
     #[test]
     fn an_empty_table_predicts_nothing_and_divides_by_nothing() {
-        let empty = CostTable {
-            points: vec![],
-            executors: 0,
-            batch_units: 0,
-            ..table()
-        };
+        let empty = CostTable { points: vec![], executors: 0, batch_units: 0, ..table() };
         assert_eq!(empty.run(100), Duration::ZERO);
         assert_eq!(empty.drain(100), Duration::ZERO);
     }

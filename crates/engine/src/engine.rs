@@ -39,13 +39,7 @@ pub struct EngineOptions {
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self {
-            queue_tokens: 65_536,
-            batch_tokens: 256,
-            queue_rows: 4096,
-            batch_rows: 32,
-            executors: None,
-        }
+        Self { queue_tokens: 65_536, batch_tokens: 256, queue_rows: 4096, batch_rows: 32, executors: None }
     }
 }
 
@@ -114,10 +108,7 @@ impl fmt::Debug for TextOutput {
 impl fmt::Debug for Output {
     /// Name and length: an embedding gives away most of its text.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Output")
-            .field("name", &self.name)
-            .field("values", &self.values.len())
-            .finish()
+        f.debug_struct("Output").field("name", &self.name).field("values", &self.values.len()).finish()
     }
 }
 
@@ -157,10 +148,7 @@ pub(crate) struct Parts {
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Manifest { name, version, .. } = &*self.0.manifest;
-        f.debug_struct("Engine")
-            .field("name", name)
-            .field("version", version)
-            .finish_non_exhaustive()
+        f.debug_struct("Engine").field("name", name).field("version", version).finish_non_exhaustive()
     }
 }
 
@@ -180,21 +168,11 @@ impl Engine {
         let ran = ticket.answer().await?;
         let timings = timings(&ran);
         let rows = self.0.output_names.iter().zip(&ran.outputs).map(|(name, tensor)| {
-            let values = tensor
-                .to_fp32()
-                .ok_or_else(|| Error::failed(format!("output `{name}` is not FP32")))?;
-            Ok(Output {
-                name: Arc::clone(name),
-                values,
-            })
+            let values = tensor.to_fp32().ok_or_else(|| Error::failed(format!("output `{name}` is not FP32")))?;
+            Ok(Output { name: Arc::clone(name), values })
         });
         let outputs = rows.collect::<Result<_, Error>>()?;
-        Ok(TextOutput {
-            outputs,
-            tokens: ran.units,
-            truncated: ran.tokenizing.truncated,
-            timings,
-        })
+        Ok(TextOutput { outputs, tokens: ran.units, truncated: ran.tokenizing.truncated, timings })
     }
 
     /// Runs the model on raw tensors; a text model on its token ids. The inputs may come in any order.
@@ -203,17 +181,9 @@ impl Engine {
     pub async fn tensors(&self, inputs: Vec<Tensor>, call: Call) -> Result<TensorOutput, Error> {
         let (tensors, extent) = request::check(inputs, &self.0.manifest)?;
         let (slot, ticket) = self.enter(call, extent.units())?;
-        self.0.queue.push(Entry {
-            input: Input::Tensors(tensors),
-            extent,
-            since: Instant::now(),
-            slot,
-        });
+        self.0.queue.push(Entry { input: Input::Tensors(tensors), extent, since: Instant::now(), slot });
         let ran = ticket.answer().await?;
-        Ok(TensorOutput {
-            timings: timings(&ran),
-            tensors: ran.outputs,
-        })
+        Ok(TensorOutput { timings: timings(&ran), tensors: ran.outputs })
     }
 
     /// What the model says of itself.
@@ -247,16 +217,10 @@ impl Engine {
         let queue = Queue::new(parts.max_waiting, parts.cost);
         // A sentence of 15 tokens takes 0.2 ms to tokenize and 6.5 ms to encode, so one thread serves several executors.
         let workers = parts.sessions.len().div_ceil(4);
-        let tokenizers = parts
-            .tokenizer
-            .map(|tokenizer| TokenizerPool::start(tokenizer, workers, &queue));
+        let tokenizers = parts.tokenizer.map(|tokenizer| TokenizerPool::start(tokenizer, workers, &queue));
         let inner = Inner {
             digest: parts.digest,
-            output_names: manifest
-                .outputs
-                .iter()
-                .map(|output| output.name.as_str().into())
-                .collect(),
+            output_names: manifest.outputs.iter().map(|output| output.name.as_str().into()).collect(),
             closing: AtomicBool::new(false),
             tokenizers: tokenizers.transpose().map_err(no_thread)?,
             executors: Threads::default(),
@@ -266,16 +230,8 @@ impl Engine {
         for (at, session) in parts.sessions.into_iter().enumerate() {
             let queue = Arc::clone(&inner.queue);
             let manifest = Arc::clone(&inner.manifest);
-            let executor = Executor {
-                session,
-                manifest,
-                cores: Arc::clone(&parts.cores),
-                threads: parts.threads,
-            };
-            inner
-                .executors
-                .start(format!("execute-{at}"), move || executor.work(&queue))
-                .map_err(no_thread)?;
+            let executor = Executor { session, manifest, cores: Arc::clone(&parts.cores), threads: parts.threads };
+            inner.executors.start(format!("execute-{at}"), move || executor.work(&queue)).map_err(no_thread)?;
         }
         Ok(Self(Arc::new(inner)))
     }
@@ -321,10 +277,5 @@ impl Drop for Inner {
 }
 
 fn timings(ran: &Ran) -> Timings {
-    Timings {
-        tokenize: ran.tokenizing.took,
-        queue: ran.waited,
-        inference: ran.took,
-        batch: ran.batch,
-    }
+    Timings { tokenize: ran.tokenizing.took, queue: ran.waited, inference: ran.took, batch: ran.batch }
 }

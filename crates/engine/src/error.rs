@@ -73,15 +73,10 @@ pub enum Error {
 
 impl Error {
     pub(crate) fn invalid(field: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self::Invalid {
-            field: field.into(),
-            problem: problem.into(),
-        }
+        Self::Invalid { field: field.into(), problem: problem.into() }
     }
 
     pub(crate) fn failed(problem: impl Into<String>) -> Self {
-        Self::Failed {
-            problem: problem.into(),
-        }
+        Self::Failed { problem: problem.into() }
     }
 }

@@ -51,9 +51,7 @@ impl Executor {
             Ok(outputs) => {
                 let took = started.elapsed();
                 let answers = entries.iter().zip(outputs);
-                answers
-                    .map(|(entry, outputs)| Ok(answer(entry, outputs, started, took, entries.len())))
-                    .collect()
+                answers.map(|(entry, outputs)| Ok(answer(entry, outputs, started, took, entries.len()))).collect()
             }
             Err(_) if entries.len() > 1 && !batch.stop.is_raised() => {
                 entries.iter().map(|entry| self.run_alone(entry, &batch.stop)).collect()
@@ -67,9 +65,7 @@ impl Executor {
         if entry.slot.is_abandoned() || entry.slot.deadline <= started {
             return Err(Error::DeadlineExceeded);
         }
-        let mut outputs = self
-            .run_together(&[entry], stop)
-            .map_err(|error| Error::failed(error.to_string()))?;
+        let mut outputs = self.run_together(&[entry], stop).map_err(|error| Error::failed(error.to_string()))?;
         let outputs = outputs.pop().unwrap_or_default();
         Ok(answer(entry, outputs, started, started.elapsed(), 1))
     }
@@ -97,29 +93,16 @@ fn inputs(entries: &[&Entry], manifest: &Manifest) -> Vec<Tensor> {
     let sequences: Vec<&[u32]> = entries.iter().filter_map(|entry| tokens(&entry.input)).collect();
     match &manifest.tokenizer {
         Some(tokenizer) if !sequences.is_empty() => rows::pad(&sequences, tokenizer, &manifest.inputs),
-        _ => rows::join(
-            &entries
-                .iter()
-                .filter_map(|entry| tensors(&entry.input))
-                .collect::<Vec<_>>(),
-        ),
+        _ => rows::join(&entries.iter().filter_map(|entry| tensors(&entry.input)).collect::<Vec<_>>()),
     }
 }
 
 fn tokens(input: &Input) -> Option<&[u32]> {
-    if let Input::Tokens(ids) = input {
-        Some(ids)
-    } else {
-        None
-    }
+    if let Input::Tokens(ids) = input { Some(ids) } else { None }
 }
 
 fn tensors(input: &Input) -> Option<&[Tensor]> {
-    if let Input::Tensors(tensors) = input {
-        Some(tensors)
-    } else {
-        None
-    }
+    if let Input::Tensors(tensors) = input { Some(tensors) } else { None }
 }
 
 fn answer(entry: &Entry, outputs: Vec<Tensor>, started: Instant, took: Duration, batch: usize) -> Ran {

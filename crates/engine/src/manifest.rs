@@ -97,10 +97,7 @@ impl Manifest {
     /// Parses and checks the bytes of a `manifest.json`. `Err` lists every problem, not only the first.
     pub fn parse(bytes: &[u8]) -> Result<Self, Vec<String>> {
         let mut fields = match serde_json::from_slice(bytes) {
-            Ok(Value::Object(fields)) => Fields {
-                fields,
-                problems: Vec::new(),
-            },
+            Ok(Value::Object(fields)) => Fields { fields, problems: Vec::new() },
             Ok(_) => return Err(vec!["manifest.json: expected a JSON object".to_owned()]),
             Err(error) => return Err(vec![format!("manifest.json: no JSON: {error}")]),
         };
@@ -157,19 +154,11 @@ impl Manifest {
     }
 
     fn check(&self, problems: &mut Vec<String>) {
-        if self.name.is_empty()
-            || !self
-                .name
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
-        {
+        if self.name.is_empty() || !self.name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) {
             problems.push("name: expected letters, digits, `-`, `_` and `.` only".to_owned());
         }
         if self.version.parse::<u64>().is_err() {
-            problems.push(format!(
-                "version: expected an integer as a string, got `{}`",
-                self.version
-            ));
+            problems.push(format!("version: expected an integer as a string, got `{}`", self.version));
         }
         self.check_files(problems);
         check_tensors("inputs", &self.inputs, problems);
@@ -196,19 +185,12 @@ impl Manifest {
         let mut seen = BTreeSet::new();
         for (at, file) in self.files.iter().enumerate() {
             if !is_plain_relative(&file.path) {
-                problems.push(format!(
-                    "files[{at}].path: expected a relative path without `..`, got `{}`",
-                    file.path
-                ));
+                problems.push(format!("files[{at}].path: expected a relative path without `..`, got `{}`", file.path));
             }
             if !seen.insert(&file.path) {
                 problems.push(format!("files[{at}].path: `{}` is listed twice", file.path));
             }
-            if file.sha256.len() != 64
-                || !file
-                    .sha256
-                    .bytes()
-                    .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+            if file.sha256.len() != 64 || !file.sha256.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
             {
                 problems.push(format!("files[{at}].sha256: expected 64 lower-case hex digits"));
             }
@@ -216,11 +198,7 @@ impl Manifest {
         if !seen.contains(&self.model) {
             problems.push(format!("model: `{}` is not one of `files`", self.model));
         }
-        if let Some(tokenizer) = self
-            .tokenizer
-            .as_ref()
-            .filter(|tokenizer| !seen.contains(&tokenizer.file))
-        {
+        if let Some(tokenizer) = self.tokenizer.as_ref().filter(|tokenizer| !seen.contains(&tokenizer.file)) {
             problems.push(format!("tokenizer.file: `{}` is not one of `files`", tokenizer.file));
         }
     }
@@ -244,9 +222,7 @@ impl Manifest {
                 ));
             }
             if input.shape != [-1, -1] || !matches!(input.datatype, DataType::Int64 | DataType::Int32) {
-                problems.push(format!(
-                    "inputs[{at}]: a text model takes INT64 or INT32 of shape [-1, -1]"
-                ));
+                problems.push(format!("inputs[{at}]: a text model takes INT64 or INT32 of shape [-1, -1]"));
             }
         }
         if !self.inputs.iter().any(|input| input.name == "input_ids") {
@@ -254,9 +230,7 @@ impl Manifest {
         }
         for (at, output) in self.outputs.iter().enumerate() {
             if output.datatype != DataType::Fp32 || !output.batches() {
-                problems.push(format!(
-                    "outputs[{at}]: a text model gives FP32 with a free first dimension"
-                ));
+                problems.push(format!("outputs[{at}]: a text model gives FP32 with a free first dimension"));
             }
         }
     }
@@ -264,10 +238,7 @@ impl Manifest {
 
 /// Relative, made of ordinary names only: it cannot leave the directory it is joined to (symlinks aside).
 pub(crate) fn is_plain_relative(path: &str) -> bool {
-    !path.is_empty()
-        && Path::new(path)
-            .components()
-            .all(|part| matches!(part, Component::Normal(_)))
+    !path.is_empty() && Path::new(path).components().all(|part| matches!(part, Component::Normal(_)))
 }
 
 fn check_tensors(field: &str, tensors: &[TensorEntry], problems: &mut Vec<String>) {
@@ -277,15 +248,10 @@ fn check_tensors(field: &str, tensors: &[TensorEntry], problems: &mut Vec<String
     let mut seen = BTreeSet::new();
     for (at, tensor) in tensors.iter().enumerate() {
         if tensor.name.is_empty() || !seen.insert(&tensor.name) {
-            problems.push(format!(
-                "{field}[{at}].name: `{}` is empty or listed twice",
-                tensor.name
-            ));
+            problems.push(format!("{field}[{at}].name: `{}` is empty or listed twice", tensor.name));
         }
         if tensor.shape.iter().any(|&dimension| dimension == 0 || dimension < -1) {
-            problems.push(format!(
-                "{field}[{at}].shape: expected sizes of at least 1, or -1 for free"
-            ));
+            problems.push(format!("{field}[{at}].shape: expected sizes of at least 1, or -1 for free"));
         }
     }
 }
@@ -311,17 +277,11 @@ impl Fields {
 
     fn list<T: DeserializeOwned>(&mut self, key: &str) -> Vec<T> {
         let items: Vec<Value> = self.required(key).unwrap_or_default();
-        items
-            .into_iter()
-            .enumerate()
-            .filter_map(|(at, item)| self.typed(&format!("{key}[{at}]"), item))
-            .collect()
+        items.into_iter().enumerate().filter_map(|(at, item)| self.typed(&format!("{key}[{at}]"), item)).collect()
     }
 
     fn typed<T: DeserializeOwned>(&mut self, path: &str, value: Value) -> Option<T> {
-        serde_json::from_value(value)
-            .map_err(|error| self.problem(path, &error.to_string()))
-            .ok()
+        serde_json::from_value(value).map_err(|error| self.problem(path, &error.to_string())).ok()
     }
 
     fn problem(&mut self, path: &str, problem: &str) {
@@ -374,32 +334,17 @@ mod tests {
             manifest["labels"]["urgency"] = json!(["only one"]);
             manifest["tokenizer"]["pad_id"] = json!(10);
         });
-        for field in [
-            "schema",
-            "version",
-            "files[0].path",
-            "model",
-            "inputs[0]",
-            "labels.urgency",
-            "tokenizer.pad_id",
-        ] {
-            assert!(
-                found.iter().any(|problem| problem.starts_with(&format!("{field}:"))),
-                "{field} not in {found:#?}"
-            );
+        for field in ["schema", "version", "files[0].path", "model", "inputs[0]", "labels.urgency", "tokenizer.pad_id"]
+        {
+            assert!(found.iter().any(|problem| problem.starts_with(&format!("{field}:"))), "{field} not in {found:#?}");
         }
     }
 
     #[test]
     fn missing_fields_are_all_named() {
         let found = Manifest::parse(b"{}").expect_err("should be refused");
-        for field in [
-            "schema", "name", "version", "kind", "model", "files", "inputs", "outputs", "licence", "source",
-        ] {
-            assert!(
-                found.contains(&format!("{field}: missing")),
-                "{field} not in {found:#?}"
-            );
+        for field in ["schema", "name", "version", "kind", "model", "files", "inputs", "outputs", "licence", "source"] {
+            assert!(found.contains(&format!("{field}: missing")), "{field} not in {found:#?}");
         }
         assert!(Manifest::parse(b"[1]").is_err());
         assert!(Manifest::parse(b"\xff").is_err());
@@ -424,9 +369,6 @@ mod tests {
     #[test]
     fn a_text_model_without_its_inputs_is_refused() {
         let found = problems(|manifest| manifest["inputs"][0]["name"] = json!("ids"));
-        assert!(
-            found.contains(&"inputs: a text model takes input_ids".to_owned()),
-            "{found:#?}"
-        );
+        assert!(found.contains(&"inputs: a text model takes input_ids".to_owned()), "{found:#?}");
     }
 }

@@ -63,11 +63,7 @@ pub(crate) fn read(model: &[u8]) -> Result<Contents<'_>, Malformed> {
             _ => {}
         }
     }
-    if graph_seen {
-        Ok(contents)
-    } else {
-        Err(Malformed::NoGraph)
-    }
+    if graph_seen { Ok(contents) } else { Err(Malformed::NoGraph) }
 }
 
 // Field numbers of onnx.proto, the few that are read.
@@ -111,11 +107,7 @@ mod entry {
 }
 
 fn deeper(depth: usize) -> Result<usize, Malformed> {
-    if depth < MAX_DEPTH {
-        Ok(depth + 1)
-    } else {
-        Err(Malformed::Depth)
-    }
+    if depth < MAX_DEPTH { Ok(depth + 1) } else { Err(Malformed::Depth) }
 }
 
 fn read_graph<'a>(bytes: &'a [u8], depth: usize, contents: &mut Contents<'a>) -> Result<(), Malformed> {
@@ -198,19 +190,9 @@ fn read_tensor<'a>(bytes: &'a [u8], contents: &mut Contents<'a>) -> Result<Optio
     let Some((datatype, data)) = datatype.zip(data) else {
         return Ok(None);
     };
-    let elements = shape
-        .iter()
-        .try_fold(1usize, |n, &size| n.checked_mul(usize::try_from(size).ok()?));
-    let expected = datatype
-        .size()
-        .zip(elements)
-        .and_then(|(size, elements)| size.checked_mul(elements));
-    Ok((expected == Some(data.len()) && !name.is_empty()).then_some(Weight {
-        name,
-        datatype,
-        shape,
-        data,
-    }))
+    let elements = shape.iter().try_fold(1usize, |n, &size| n.checked_mul(usize::try_from(size).ok()?));
+    let expected = datatype.size().zip(elements).and_then(|(size, elements)| size.checked_mul(elements));
+    Ok((expected == Some(data.len()) && !name.is_empty()).then_some(Weight { name, datatype, shape, data }))
 }
 
 /// `TensorProto.DataType`, as far as raw bytes of it mean the same here.
@@ -322,36 +304,20 @@ mod tests {
     }
 
     fn weight(name: &str) -> Vec<u8> {
-        let fields = [
-            number(1, 2),
-            number(2, 1),
-            message(8, name.as_bytes()),
-            message(9, &[0; 8]),
-        ];
+        let fields = [number(1, 2), number(2, 1), message(8, name.as_bytes()), message(9, &[0; 8])];
         fields.concat()
     }
 
     fn external(location: &str) -> Vec<u8> {
         let entry = [message(1, b"location"), message(2, location.as_bytes())].concat();
-        [
-            number(1, 2),
-            number(2, 1),
-            message(8, b"w"),
-            message(13, &entry),
-            number(14, 1),
-        ]
-        .concat()
+        [number(1, 2), number(2, 1), message(8, b"w"), message(13, &entry), number(14, 1)].concat()
     }
 
     #[test]
     fn weights_and_external_data_are_found_wherever_they_hide() {
         let subgraph = message(5, &external("in-subgraph.bin"));
         let attribute = [message(6, &subgraph), message(5, &external("in-constant.bin"))].concat();
-        let sparse = [
-            message(1, &external("sparse-values.bin")),
-            message(2, &external("sparse-indices.bin")),
-        ]
-        .concat();
+        let sparse = [message(1, &external("sparse-values.bin")), message(2, &external("sparse-indices.bin"))].concat();
         let graph = [
             message(5, &weight("embeddings")),
             message(5, &external("initialiser.bin")),
@@ -372,9 +338,7 @@ mod tests {
             "in-function.bin",
         ];
         assert_eq!(contents.external, expected);
-        let [found] = &contents.weights[..] else {
-            panic!("{:?}", contents.weights)
-        };
+        let [found] = &contents.weights[..] else { panic!("{:?}", contents.weights) };
         assert_eq!(
             (found.name, found.datatype, &found.shape[..], found.data),
             ("embeddings", DataType::Fp32, &[2][..], &[0; 8][..])

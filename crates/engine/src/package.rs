@@ -35,30 +35,20 @@ pub(crate) struct Package {
 impl Source {
     /// Reads `dir/manifest.json` and nothing else.
     pub(crate) fn open(dir: &Path) -> Result<Self, Error> {
-        let refused = |problem: String| Error::Manifest {
-            dir: dir.to_owned(),
-            problems: vec![problem],
-        };
+        let refused = |problem: String| Error::Manifest { dir: dir.to_owned(), problems: vec![problem] };
         let path = dir.join("manifest.json");
         let manifest = read_bounded(&path, MAX_MANIFEST).map_err(|error| refused(format!("manifest.json: {error}")))?;
         if manifest.len() as u64 > MAX_MANIFEST {
             return Err(refused(format!("manifest.json: larger than {MAX_MANIFEST} bytes")));
         }
         let digest = sha256(&manifest);
-        Ok(Self {
-            dir: dir.to_owned(),
-            manifest,
-            digest,
-        })
+        Ok(Self { dir: dir.to_owned(), manifest, digest })
     }
 
     /// Reads and verifies everything the manifest lists. All problems are reported together.
     pub(crate) fn read(self) -> Result<Package, Error> {
         let Self { dir, manifest, digest } = self;
-        let refused = |problems| Error::Manifest {
-            dir: dir.clone(),
-            problems,
-        };
+        let refused = |problems| Error::Manifest { dir: dir.clone(), problems };
         let manifest = Manifest::parse(&manifest).map_err(refused)?;
         let root = dir.canonicalize().map_err(|error| refused(vec![error.to_string()]))?;
         let mut problems = Vec::new();
@@ -71,16 +61,7 @@ impl Source {
                 Err(problem) => problems.push(format!("{}: {problem}", entry.path)),
             }
         }
-        if problems.is_empty() {
-            Ok(Package {
-                dir,
-                manifest,
-                digest,
-                files,
-            })
-        } else {
-            Err(refused(problems))
-        }
+        if problems.is_empty() { Ok(Package { dir, manifest, digest, files }) } else { Err(refused(problems)) }
     }
 }
 
@@ -97,19 +78,13 @@ impl Package {
     }
 
     pub(crate) fn refused(&self, problems: Vec<String>) -> Error {
-        Error::Manifest {
-            dir: self.dir.clone(),
-            problems,
-        }
+        Error::Manifest { dir: self.dir.clone(), problems }
     }
 }
 
 fn read_entry(root: &Path, entry: &FileEntry) -> Result<Arc<[u8]>, String> {
     // Symlinks are allowed inside the directory (mounted volumes are made of them) and nowhere else.
-    let path = root
-        .join(&entry.path)
-        .canonicalize()
-        .map_err(|error| error.to_string())?;
+    let path = root.join(&entry.path).canonicalize().map_err(|error| error.to_string())?;
     if !path.starts_with(root) {
         return Err("a link that leads out of the model directory".to_owned());
     }
@@ -118,11 +93,7 @@ fn read_entry(root: &Path, entry: &FileEntry) -> Result<Arc<[u8]>, String> {
     }
     let bytes = read_bounded(&path, entry.size).map_err(|error| error.to_string())?;
     if bytes.len() as u64 != entry.size {
-        let found = if bytes.len() as u64 > entry.size {
-            "more".to_owned()
-        } else {
-            bytes.len().to_string()
-        };
+        let found = if bytes.len() as u64 > entry.size { "more".to_owned() } else { bytes.len().to_string() };
         return Err(format!("expected {} bytes, found {found}", entry.size));
     }
     let found = sha256(&bytes);
@@ -135,9 +106,7 @@ fn read_entry(root: &Path, entry: &FileEntry) -> Result<Arc<[u8]>, String> {
 /// At most one byte more than `limit`: enough to see that a file is longer, not enough to fill the memory with it.
 fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path)?
-        .take(limit.saturating_add(1))
-        .read_to_end(&mut bytes)?;
+    File::open(path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -185,10 +154,7 @@ mod tests {
     fn the_digest_is_the_manifests_and_the_bytes_are_the_files() {
         let dir = directory(b"bytes");
         let source = Source::open(dir.path()).unwrap();
-        assert_eq!(
-            source.digest,
-            sha256(&fs::read(dir.path().join("manifest.json")).unwrap())
-        );
+        assert_eq!(source.digest, sha256(&fs::read(dir.path().join("manifest.json")).unwrap()));
         assert_eq!(source.read().unwrap().file("model.onnx"), b"bytes");
     }
 

@@ -165,18 +165,8 @@ impl Queue {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (send, receive) = oneshot::channel();
         (
-            Slot {
-                id,
-                deadline,
-                tokenizing: Tokenizing::default(),
-                reply: send,
-            },
-            Ticket {
-                queue: Arc::clone(self),
-                id,
-                deadline,
-                reply: receive,
-            },
+            Slot { id, deadline, tokenizing: Tokenizing::default(), reply: send },
+            Ticket { queue: Arc::clone(self), id, deadline, reply: receive },
         )
     }
 
@@ -216,18 +206,12 @@ impl Queue {
     /// Takes the next batch, formed from what waits at this very moment; answers what has expired.
     pub(crate) fn take(&self, now: Instant) -> Option<Batch> {
         let mut state = self.lock();
-        let waiting = state
-            .waiting
-            .iter()
-            .map(|(key, entry)| (*key, entry.slot.deadline, &entry.extent));
+        let waiting = state.waiting.iter().map(|(key, entry)| (*key, entry.slot.deadline, &entry.extent));
         let plan = batch::plan(waiting, self.cost.batch_units, now);
         let expired = state.remove(&plan.expired);
         let entries = state.remove(&plan.run);
         let stop = Arc::new(Stop::default());
-        let running = Arc::new(Running {
-            callers: AtomicUsize::new(entries.len()),
-            stop: Arc::clone(&stop),
-        });
+        let running = Arc::new(Running { callers: AtomicUsize::new(entries.len()), stop: Arc::clone(&stop) });
         for entry in &entries {
             state.load.running_units += entry.extent.units();
             state.load.running_entries += 1;
@@ -269,20 +253,13 @@ impl Queue {
     }
 
     fn room(&self, state: &State, units: usize) -> Result<(), Error> {
-        let Load {
-            waiting_units,
-            running_units,
-            ..
-        } = state.load;
+        let Load { waiting_units, running_units, .. } = state.load;
         if state.closed {
             return Err(Error::Closed);
         }
         // A request larger than the whole bound would never get in; into an empty queue it may.
         if waiting_units > 0 && waiting_units.saturating_add(units) > self.max_waiting {
-            let retry_after = self
-                .cost
-                .drain(waiting_units + running_units)
-                .max(Duration::from_millis(1));
+            let retry_after = self.cost.drain(waiting_units + running_units).max(Duration::from_millis(1));
             return Err(Error::QueueFull { retry_after });
         }
         Ok(())
@@ -311,28 +288,14 @@ mod tests {
     use super::*;
 
     fn queue(max_waiting: usize) -> Arc<Queue> {
-        let cost = CostTable {
-            unit: Unit::Tokens,
-            points: vec![(8, 4.0)],
-            executors: 1,
-            batch_units: 16,
-        };
+        let cost = CostTable { unit: Unit::Tokens, points: vec![(8, 4.0)], executors: 1, batch_units: 16 };
         Queue::new(max_waiting, cost)
     }
 
     fn push(queue: &Arc<Queue>, length: usize, deadline: Instant) -> Ticket {
         let (slot, ticket) = queue.open_slot(deadline);
-        let extent = Extent {
-            rows: 1,
-            length,
-            group: Some([].into()),
-        };
-        queue.push(Entry {
-            input: Input::Tokens(vec![0; length]),
-            extent,
-            since: Instant::now(),
-            slot,
-        });
+        let extent = Extent { rows: 1, length, group: Some([].into()) };
+        queue.push(Entry { input: Input::Tokens(vec![0; length]), extent, since: Instant::now(), slot });
         ticket
     }
 
@@ -344,12 +307,8 @@ mod tests {
     async fn the_most_urgent_goes_first_and_ties_go_by_arrival() {
         let queue = queue(1024);
         let same = soon(5);
-        let tickets = [
-            push(&queue, 100, soon(9)),
-            push(&queue, 101, same),
-            push(&queue, 102, same),
-            push(&queue, 103, soon(1)),
-        ];
+        let tickets =
+            [push(&queue, 100, soon(9)), push(&queue, 101, same), push(&queue, 102, same), push(&queue, 103, soon(1))];
         let mut order = Vec::new();
         while let Some(batch) = queue.take(Instant::now()) {
             order.extend(batch.entries.iter().map(|entry| entry.extent.length));
@@ -376,17 +335,8 @@ mod tests {
         let queue = queue(1024);
         let (slot, ticket) = queue.open_slot(soon(9));
         drop(ticket);
-        let extent = Extent {
-            rows: 1,
-            length: 8,
-            group: None,
-        };
-        queue.push(Entry {
-            input: Input::Tokens(vec![]),
-            extent,
-            since: Instant::now(),
-            slot,
-        });
+        let extent = Extent { rows: 1, length: 8, group: None };
+        queue.push(Entry { input: Input::Tokens(vec![]), extent, since: Instant::now(), slot });
         assert_eq!(queue.load(), Load::default());
     }
 
@@ -432,10 +382,7 @@ mod tests {
         assert!(matches!(refused, Err(Error::QueueFull { retry_after }) if retry_after == Duration::from_millis(12)));
         assert!(matches!(queue.check_room(1), Err(Error::QueueFull { .. })));
         drop(held);
-        assert!(
-            queue.check_room(1000).is_ok(),
-            "an empty queue takes even what exceeds its bound"
-        );
+        assert!(queue.check_room(1000).is_ok(), "an empty queue takes even what exceeds its bound");
     }
 
     #[tokio::test]

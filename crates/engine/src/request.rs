@@ -15,11 +15,7 @@ use crate::tensor::{DataType, Tensor, dimension};
 pub(crate) fn check(tensors: Vec<Tensor>, manifest: &Manifest) -> Result<(Vec<Tensor>, Extent), Error> {
     let mut places: Vec<Option<Tensor>> = manifest.inputs.iter().map(|_| None).collect();
     for (at, tensor) in tensors.into_iter().enumerate() {
-        let place = manifest
-            .inputs
-            .iter()
-            .zip(&mut places)
-            .find(|(entry, _)| entry.name == tensor.name);
+        let place = manifest.inputs.iter().zip(&mut places).find(|(entry, _)| entry.name == tensor.name);
         match place {
             Some((_, place @ None)) => *place = Some(tensor),
             Some((entry, Some(_))) => return Err(Error::invalid(format!("inputs[{}]", entry.name), "given twice")),
@@ -47,16 +43,10 @@ fn check_tensor(tensor: &Tensor, entry: &TensorEntry) -> Result<(), Error> {
     let invalid =
         |field: &str, problem: String| Err(Error::invalid(format!("inputs[{}].{field}", entry.name), problem));
     if tensor.datatype != entry.datatype {
-        return invalid(
-            "datatype",
-            format!("expected {}, got {}", entry.datatype, tensor.datatype),
-        );
+        return invalid("datatype", format!("expected {}, got {}", entry.datatype, tensor.datatype));
     }
     if tensor.shape.len() != entry.shape.len() {
-        return invalid(
-            "shape",
-            format!("expected {} dimensions, got {}", entry.shape.len(), tensor.shape.len()),
-        );
+        return invalid("shape", format!("expected {} dimensions, got {}", entry.shape.len(), tensor.shape.len()));
     }
     for (at, (&got, &expected)) in tensor.shape.iter().zip(&entry.shape).enumerate() {
         if got < 1 {
@@ -70,10 +60,9 @@ fn check_tensor(tensor: &Tensor, entry: &TensorEntry) -> Result<(), Error> {
         return invalid("shape", "more elements than can be counted".to_owned());
     };
     match entry.datatype.size() {
-        Some(size) if elements.checked_mul(size) != Some(tensor.data.len()) => invalid(
-            "data",
-            format!("{} bytes for {elements} elements of {size} bytes", tensor.data.len()),
-        ),
+        Some(size) if elements.checked_mul(size) != Some(tensor.data.len()) => {
+            invalid("data", format!("{} bytes for {elements} elements of {size} bytes", tensor.data.len()))
+        }
         Some(_) => Ok(()),
         None => match tensor.to_strings() {
             None => invalid("data", "the lengths do not add up".to_owned()),
@@ -81,11 +70,7 @@ fn check_tensor(tensor: &Tensor, entry: &TensorEntry) -> Result<(), Error> {
                 invalid("data", format!("{} strings for {elements} elements", strings.len()))
             }
             // ONNX Runtime takes strings as UTF-8 up to the first NUL.
-            Some(strings)
-                if strings
-                    .iter()
-                    .any(|text| text.contains(&0) || std::str::from_utf8(text).is_err()) =>
-            {
+            Some(strings) if strings.iter().any(|text| text.contains(&0) || std::str::from_utf8(text).is_err()) => {
                 invalid("data", "a string that is not UTF-8 or contains NUL".to_owned())
             }
             Some(_) => Ok(()),
@@ -95,59 +80,34 @@ fn check_tensor(tensor: &Tensor, entry: &TensorEntry) -> Result<(), Error> {
 
 /// Ids from outside are as little trusted as any other number: a GPU kernel reads whatever lies beyond the table.
 fn check_ids(ids: &Tensor, tokenizer: &TokenizerEntry) -> Result<(), Error> {
-    if ids
-        .shape
-        .last()
-        .is_some_and(|length| usize::try_from(*length).is_ok_and(|length| length > tokenizer.max_tokens))
+    if ids.shape.last().is_some_and(|length| usize::try_from(*length).is_ok_and(|length| length > tokenizer.max_tokens))
     {
         let problem = format!("longer than the {} tokens that the model takes", tokenizer.max_tokens);
         return Err(Error::invalid("inputs[input_ids].shape", problem));
     }
     let known = |id: i64| u32::try_from(id).is_ok_and(|id| id < tokenizer.vocab_size);
     let all_known = match ids.datatype {
-        DataType::Int32 => ids
-            .data
-            .as_chunks()
-            .0
-            .iter()
-            .all(|id| known(i64::from(i32::from_le_bytes(*id)))),
+        DataType::Int32 => ids.data.as_chunks().0.iter().all(|id| known(i64::from(i32::from_le_bytes(*id)))),
         _ => ids.data.as_chunks().0.iter().all(|id| known(i64::from_le_bytes(*id))),
     };
-    if all_known {
-        Ok(())
-    } else {
-        Err(Error::invalid("inputs[input_ids].data", "an id outside the vocabulary"))
-    }
+    if all_known { Ok(()) } else { Err(Error::invalid("inputs[input_ids].data", "an id outside the vocabulary")) }
 }
 
 /// Rows are the first dimension. Requests may be joined when it is free everywhere, all inputs agree on it, and all
 /// other dimensions are equal: those make up the key.
 fn extent(tensors: &[Tensor], manifest: &Manifest) -> Extent {
     let size = |tensor: &Tensor, at: usize| tensor.shape.get(at).and_then(|size| usize::try_from(*size).ok());
-    let rows = tensors
-        .first()
-        .and_then(|tensor| size(tensor, 0))
-        .filter(|_| manifest.batches());
+    let rows = tensors.first().and_then(|tensor| size(tensor, 0)).filter(|_| manifest.batches());
     // Tokens are the unit of a text model; its inputs are rows × tokens.
-    let length = tensors
-        .first()
-        .filter(|_| manifest.tokenizer.is_some())
-        .and_then(|tensor| size(tensor, 1));
+    let length = tensors.first().filter(|_| manifest.tokenizer.is_some()).and_then(|tensor| size(tensor, 1));
     let agree = rows.is_some() && tensors.iter().all(|tensor| size(tensor, 0) == rows);
     let key = || -> Arc<[i64]> {
         // Each shape behind its rank, so that no two different lists of shapes read the same.
-        let shapes = tensors
-            .iter()
-            .map(|tensor| (dimension(tensor.shape.len()), tensor.shape.get(1..).unwrap_or_default()));
-        shapes
-            .flat_map(|(rank, inner)| [rank].into_iter().chain(inner.iter().copied()))
-            .collect()
+        let shapes =
+            tensors.iter().map(|tensor| (dimension(tensor.shape.len()), tensor.shape.get(1..).unwrap_or_default()));
+        shapes.flat_map(|(rank, inner)| [rank].into_iter().chain(inner.iter().copied())).collect()
     };
-    Extent {
-        rows: rows.unwrap_or(1),
-        length: length.unwrap_or(1),
-        group: agree.then(key),
-    }
+    Extent { rows: rows.unwrap_or(1), length: length.unwrap_or(1), group: agree.then(key) }
 }
 
 #[cfg(test)]
@@ -194,14 +154,8 @@ mod tests {
     #[test]
     fn inputs_come_back_in_the_models_order_and_can_be_joined() {
         let (tensors, extent) = check(vec![floats("b", 3), floats("a", 3)], &two_floats()).unwrap();
-        assert_eq!(
-            tensors.iter().map(|tensor| tensor.name.as_str()).collect::<Vec<_>>(),
-            ["a", "b"]
-        );
-        assert_eq!(
-            (extent.rows, extent.length, extent.group.as_deref()),
-            (3, 1, Some(&[2, 2, 2, 2][..]))
-        );
+        assert_eq!(tensors.iter().map(|tensor| tensor.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!((extent.rows, extent.length, extent.group.as_deref()), (3, 1, Some(&[2, 2, 2, 2][..])));
     }
 
     #[test]
@@ -213,10 +167,7 @@ mod tests {
     #[test]
     fn wrong_names_are_refused() {
         let model = two_floats();
-        assert_eq!(
-            refusal(vec![floats("a", 1)], &model),
-            ("inputs[b]".into(), "missing".into())
-        );
+        assert_eq!(refusal(vec![floats("a", 1)], &model), ("inputs[b]".into(), "missing".into()));
         assert_eq!(refusal(vec![floats("a", 1), floats("a", 1)], &model).0, "inputs[a]");
         let (field, problem) = refusal(vec![floats("secret name", 1)], &model);
         assert_eq!(field, "inputs[0].name");
@@ -226,25 +177,8 @@ mod tests {
     #[test]
     fn wrong_shapes_and_sizes_are_refused() {
         let model = two_floats();
-        let with_shape = |shape: &[i64]| {
-            vec![
-                Tensor {
-                    shape: shape.to_vec(),
-                    ..floats("a", 1)
-                },
-                floats("b", 1),
-            ]
-        };
-        for shape in [
-            &[][..],
-            &[1],
-            &[1, 3],
-            &[0, 2],
-            &[-1, 2],
-            &[i64::MIN, 2],
-            &[i64::MAX, 2],
-            &[1, 2, 1],
-        ] {
+        let with_shape = |shape: &[i64]| vec![Tensor { shape: shape.to_vec(), ..floats("a", 1) }, floats("b", 1)];
+        for shape in [&[][..], &[1], &[1, 3], &[0, 2], &[-1, 2], &[i64::MIN, 2], &[i64::MAX, 2], &[1, 2, 1]] {
             let (field, _) = refusal(with_shape(shape), &model);
             // The largest number of rows is countable; what does not fit it then is the data.
             assert!(
@@ -257,26 +191,14 @@ mod tests {
             let tensors = vec![Tensor { data, ..floats("a", 1) }, floats("b", 1)];
             assert_eq!(refusal(tensors, &model).0, "inputs[a].data");
         }
-        let tensors = vec![
-            Tensor {
-                datatype: DataType::Int32,
-                ..floats("a", 1)
-            },
-            floats("b", 1),
-        ];
-        assert_eq!(
-            refusal(tensors, &model),
-            ("inputs[a].datatype".into(), "expected FP32, got INT32".into())
-        );
+        let tensors = vec![Tensor { datatype: DataType::Int32, ..floats("a", 1) }, floats("b", 1)];
+        assert_eq!(refusal(tensors, &model), ("inputs[a].datatype".into(), "expected FP32, got INT32".into()));
     }
 
     #[test]
     fn a_product_of_dimensions_that_overflows_is_refused() {
         let model = manifest(&json!([{"name": "a", "datatype": "FP32", "shape": [-1, -1, -1]}]));
-        let tensor = Tensor {
-            shape: vec![i64::MAX, i64::MAX, 2],
-            ..Tensor::fp32("a", vec![], &[0.0])
-        };
+        let tensor = Tensor { shape: vec![i64::MAX, i64::MAX, 2], ..Tensor::fp32("a", vec![], &[0.0]) };
         assert_eq!(refusal(vec![tensor], &model).0, "inputs[a].shape");
     }
 
@@ -288,10 +210,7 @@ mod tests {
             Tensor::strings("s", vec![2], &["only one"]),
             Tensor::strings("s", vec![1], &[b"\xff"]),
             Tensor::strings("s", vec![1], &["nul \0"]),
-            Tensor {
-                data: Bytes::from_static(&[9, 0, 0, 0, b'x']),
-                ..Tensor::strings::<&str>("s", vec![1], &[])
-            },
+            Tensor { data: Bytes::from_static(&[9, 0, 0, 0, b'x']), ..Tensor::strings::<&str>("s", vec![1], &[]) },
         ] {
             assert_eq!(refusal(vec![bad], &model).0, "inputs[s].data");
         }

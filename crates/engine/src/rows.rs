@@ -19,12 +19,7 @@ pub(crate) fn pad(sequences: &[&[u32]], tokenizer: &TokenizerEntry, inputs: &[Te
                 data.extend_from_slice(u64::from(value).to_le_bytes().get(..width).unwrap_or_default());
             }
         }
-        Tensor {
-            name: input.name.clone(),
-            datatype: input.datatype,
-            shape: shape.clone(),
-            data: data.freeze(),
-        }
+        Tensor { name: input.name.clone(), datatype: input.datatype, shape: shape.clone(), data: data.freeze() }
     };
     inputs
         .iter()
@@ -49,18 +44,9 @@ pub(crate) fn join(requests: &[&[Tensor]]) -> Vec<Tensor> {
         parts().for_each(|part| data.extend_from_slice(&part.data));
         let rows = parts().filter_map(|part| part.shape.first()).sum();
         let shape = [rows].into_iter().chain(like.shape.iter().skip(1).copied()).collect();
-        Tensor {
-            name: like.name.clone(),
-            datatype: like.datatype,
-            shape,
-            data: data.freeze(),
-        }
+        Tensor { name: like.name.clone(), datatype: like.datatype, shape, data: data.freeze() }
     };
-    first
-        .iter()
-        .enumerate()
-        .map(|(at, like)| join_input(at, like))
-        .collect()
+    first.iter().enumerate().map(|(at, like)| join_input(at, like)).collect()
 }
 
 /// Deals the outputs of a joined batch back: `rows` of each request, in the order of the batch. The data is shared, not
@@ -73,20 +59,13 @@ pub(crate) fn split(outputs: &[Tensor], rows: &[usize]) -> Option<Vec<Vec<Tensor
         if usize::try_from(*first) != Ok(total) {
             return None;
         }
-        let per_row: usize = inner
-            .iter()
-            .try_fold(1usize, |n, size| n.checked_mul(usize::try_from(*size).ok()?))?;
+        let per_row: usize = inner.iter().try_fold(1usize, |n, size| n.checked_mul(usize::try_from(*size).ok()?))?;
         let mut rest = output.data.clone();
         for (request, rows) in dealt.iter_mut().zip(rows) {
             let length = bytes_of(output.datatype, per_row.checked_mul(*rows)?, &rest)?;
             let shape = [dimension(*rows)].into_iter().chain(inner.iter().copied()).collect();
             let data = rest.split_to(length);
-            request.push(Tensor {
-                name: output.name.clone(),
-                datatype: output.datatype,
-                shape,
-                data,
-            });
+            request.push(Tensor { name: output.name.clone(), datatype: output.datatype, shape, data });
         }
         if !rest.is_empty() {
             return None;
@@ -114,21 +93,12 @@ mod tests {
     use super::*;
 
     fn entry(name: &str, datatype: DataType) -> TensorEntry {
-        TensorEntry {
-            name: name.to_owned(),
-            datatype,
-            shape: vec![-1, -1],
-        }
+        TensorEntry { name: name.to_owned(), datatype, shape: vec![-1, -1] }
     }
 
     #[test]
     fn short_rows_are_padded_and_masked() {
-        let tokenizer = TokenizerEntry {
-            file: String::new(),
-            max_tokens: 8,
-            vocab_size: 10,
-            pad_id: 9,
-        };
+        let tokenizer = TokenizerEntry { file: String::new(), max_tokens: 8, vocab_size: 10, pad_id: 9 };
         let inputs = [
             entry("input_ids", DataType::Int64),
             entry("attention_mask", DataType::Int32),
@@ -136,10 +106,7 @@ mod tests {
         ];
         let padded = pad(&[&[1, 2, 3], &[4]], &tokenizer, &inputs);
         assert_eq!(padded[0], Tensor::int64("input_ids", vec![2, 3], &[1, 2, 3, 4, 9, 9]));
-        let mask: Vec<u8> = [1i32, 1, 1, 1, 0, 0]
-            .iter()
-            .flat_map(|value| value.to_le_bytes())
-            .collect();
+        let mask: Vec<u8> = [1i32, 1, 1, 1, 0, 0].iter().flat_map(|value| value.to_le_bytes()).collect();
         assert_eq!((padded[1].datatype, &padded[1].data[..]), (DataType::Int32, &mask[..]));
         assert_eq!(padded[2], Tensor::int64("token_type_ids", vec![2, 3], &[0; 6]));
     }
@@ -148,27 +115,9 @@ mod tests {
     fn outputs_with_other_rows_than_the_batch_are_refused() {
         let output = Tensor::fp32("y", vec![3, 2], &[0.0; 6]);
         assert!(split(std::slice::from_ref(&output), &[1, 1]).is_none());
-        assert!(
-            split(
-                &[Tensor {
-                    shape: vec![],
-                    ..output.clone()
-                }],
-                &[1]
-            )
-            .is_none()
-        );
+        assert!(split(&[Tensor { shape: vec![], ..output.clone() }], &[1]).is_none());
         // A shape that promises more than the data holds.
-        assert!(
-            split(
-                &[Tensor {
-                    shape: vec![2, 9],
-                    ..output
-                }],
-                &[1, 1]
-            )
-            .is_none()
-        );
+        assert!(split(&[Tensor { shape: vec![2, 9], ..output }], &[1, 1]).is_none());
     }
 
     #[test]

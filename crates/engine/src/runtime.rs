@@ -29,11 +29,7 @@ pub(crate) fn load(library: Option<&Path>) -> Result<Environment, Error> {
     let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some((path, environment)) = &*loaded {
         if library.is_some() && *path != wanted {
-            let problem = format!(
-                "{} was asked for, but {} is already loaded",
-                wanted.display(),
-                path.display()
-            );
+            let problem = format!("{} was asked for, but {} is already loaded", wanted.display(), path.display());
             return Err(Error::Runtime { problem, source: None });
         }
         return Ok(environment.clone());
@@ -62,10 +58,7 @@ fn log(level: LogLevel, category: &str, _id: &str, _location: &str, message: &st
 /// A message of ONNX Runtime up to the point where a kernel begins to speak: from there on it may quote a value,
 /// such as the index that was out of range, and values may be a patient's.
 pub(crate) fn without_values(message: &str) -> &str {
-    message
-        .split_once("Status Message:")
-        .map_or(message, |(safe, _)| safe)
-        .trim_end()
+    message.split_once("Status Message:").map_or(message, |(safe, _)| safe).trim_end()
 }
 
 #[cfg(test)]
@@ -76,10 +69,7 @@ mod tests {
     fn a_kernels_words_are_left_out() {
         let message =
             "Non-zero status code returned while running Gather node. Name:'embed' Status Message: idx=4711 must be";
-        assert_eq!(
-            without_values(message),
-            "Non-zero status code returned while running Gather node. Name:'embed'"
-        );
+        assert_eq!(without_values(message), "Non-zero status code returned while running Gather node. Name:'embed'");
         assert_eq!(without_values("plain"), "plain");
     }
 

@@ -45,9 +45,7 @@ struct Inner {
 
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Store")
-            .field("cores", &self.0.cores)
-            .finish_non_exhaustive()
+        f.debug_struct("Store").field("cores", &self.0.cores).finish_non_exhaustive()
     }
 }
 
@@ -152,12 +150,7 @@ impl Inner {
         }
         drop(permit);
 
-        let cost = CostTable {
-            unit,
-            points,
-            executors,
-            batch_units,
-        };
+        let cost = CostTable { unit, points, executors, batch_units };
         tracing::info!(
             model = manifest.name,
             version = manifest.version,
@@ -169,10 +162,7 @@ impl Inner {
         Engine::start(Parts {
             digest: package.digest.clone(),
             tokenizer,
-            sessions: sessions
-                .into_iter()
-                .map(|session| Box::new(session) as Box<dyn Session>)
-                .collect(),
+            sessions: sessions.into_iter().map(|session| Box::new(session) as Box<dyn Session>).collect(),
             threads,
             cores: Arc::clone(&self.gate),
             cost,
@@ -191,9 +181,7 @@ fn share_out(cores: NonZeroUsize, executors: Option<NonZeroUsize>) -> (usize, us
 
 /// Loading reads files, hashes and compiles: seconds that must not block the async runtime.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
-    spawn_blocking(work)
-        .await
-        .unwrap_or_else(|_| Err(Error::failed("loading was interrupted")))
+    spawn_blocking(work).await.unwrap_or_else(|_| Err(Error::failed("loading was interrupted")))
 }
 
 #[cfg(test)]
@@ -206,10 +194,7 @@ mod tests {
             let cores = NonZeroUsize::new(cores).unwrap();
             for wanted in [None, Some(1), Some(2), Some(3), Some(100)] {
                 let (executors, threads) = share_out(cores, wanted.map(|n| NonZeroUsize::new(n).unwrap()));
-                assert!(
-                    executors >= 1 && threads >= 1 && executors * threads <= cores.get(),
-                    "{cores} {wanted:?}"
-                );
+                assert!(executors >= 1 && threads >= 1 && executors * threads <= cores.get(), "{cores} {wanted:?}");
             }
         }
         assert_eq!(share_out(NonZeroUsize::MIN, None), (1, 1));

@@ -48,10 +48,7 @@ impl DataType {
 
     /// The protocol's name, e.g. `FP32`.
     pub fn as_str(self) -> &'static str {
-        Self::ALL
-            .iter()
-            .find(|(datatype, _)| *datatype == self)
-            .map_or("", |(_, name)| name)
+        Self::ALL.iter().find(|(datatype, _)| *datatype == self).map_or("", |(_, name)| name)
     }
 
     /// Bytes per element; `None` for [`DataType::Bytes`], whose elements differ in size.
@@ -81,11 +78,7 @@ impl FromStr for DataType {
     type Err = UnknownDataType;
 
     fn from_str(name: &str) -> Result<Self, UnknownDataType> {
-        Self::ALL
-            .iter()
-            .find(|(_, known)| *known == name)
-            .map(|(datatype, _)| *datatype)
-            .ok_or(UnknownDataType)
+        Self::ALL.iter().find(|(_, known)| *known == name).map(|(datatype, _)| *datatype).ok_or(UnknownDataType)
     }
 }
 
@@ -119,23 +112,13 @@ impl Tensor {
     /// A tensor of 32-bit floats. `values.len()` should be the product of `shape`; the engine checks it.
     pub fn fp32(name: impl Into<String>, shape: Vec<i64>, values: &[f32]) -> Self {
         let data = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        Self {
-            name: name.into(),
-            datatype: DataType::Fp32,
-            shape,
-            data,
-        }
+        Self { name: name.into(), datatype: DataType::Fp32, shape, data }
     }
 
     /// A tensor of 64-bit integers. `values.len()` should be the product of `shape`; the engine checks it.
     pub fn int64(name: impl Into<String>, shape: Vec<i64>, values: &[i64]) -> Self {
         let data = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        Self {
-            name: name.into(),
-            datatype: DataType::Int64,
-            shape,
-            data,
-        }
+        Self { name: name.into(), datatype: DataType::Int64, shape, data }
     }
 
     /// A tensor of strings.
@@ -146,32 +129,18 @@ impl Tensor {
             data.put_u32_le(u32::try_from(value.len()).unwrap_or(u32::MAX));
             data.put_slice(value);
         }
-        Self {
-            name: name.into(),
-            datatype: DataType::Bytes,
-            shape,
-            data: data.freeze(),
-        }
+        Self { name: name.into(), datatype: DataType::Bytes, shape, data: data.freeze() }
     }
 
     /// The values of a [`DataType::Fp32`] tensor; `None` for any other datatype.
     pub fn to_fp32(&self) -> Option<Vec<f32>> {
-        (self.datatype == DataType::Fp32).then(|| {
-            self.data
-                .as_chunks()
-                .0
-                .iter()
-                .copied()
-                .map(f32::from_le_bytes)
-                .collect()
-        })
+        (self.datatype == DataType::Fp32)
+            .then(|| self.data.as_chunks().0.iter().copied().map(f32::from_le_bytes).collect())
     }
 
     /// Number of elements that `shape` describes; `None` when a dimension is negative or the product overflows.
     pub fn elements(&self) -> Option<usize> {
-        self.shape.iter().try_fold(1usize, |product, &dimension| {
-            product.checked_mul(usize::try_from(dimension).ok()?)
-        })
+        self.shape.iter().try_fold(1usize, |product, &dimension| product.checked_mul(usize::try_from(dimension).ok()?))
     }
 
     /// The elements of a [`DataType::Bytes`] tensor; `None` when the lengths do not add up to exactly the data.
@@ -215,14 +184,8 @@ mod tests {
         let back = tensor.to_strings().unwrap();
         assert_eq!(back, ["".as_bytes(), b"aspirin", "ß".as_bytes()]);
         for cut in 1..tensor.data.len() {
-            let broken = Tensor {
-                data: tensor.data.slice(..cut),
-                ..tensor.clone()
-            };
-            assert!(
-                broken.to_strings().is_none_or(|strings| strings.len() < 3),
-                "cut at {cut}"
-            );
+            let broken = Tensor { data: tensor.data.slice(..cut), ..tensor.clone() };
+            assert!(broken.to_strings().is_none_or(|strings| strings.len() < 3), "cut at {cut}");
         }
     }
 
@@ -234,18 +197,8 @@ mod tests {
 
     #[test]
     fn a_product_that_overflows_is_no_number_of_elements() {
-        let tensor = Tensor {
-            shape: vec![i64::MAX, i64::MAX],
-            ..Tensor::fp32("a", vec![], &[])
-        };
+        let tensor = Tensor { shape: vec![i64::MAX, i64::MAX], ..Tensor::fp32("a", vec![], &[]) };
         assert_eq!(tensor.elements(), None);
-        assert_eq!(
-            Tensor {
-                shape: vec![-1],
-                ..tensor
-            }
-            .elements(),
-            None
-        );
+        assert_eq!(Tensor { shape: vec![-1], ..tensor }.elements(), None);
     }
 }

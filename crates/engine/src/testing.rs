@@ -37,9 +37,7 @@ pub struct Control {
 
 impl std::fmt::Debug for Control {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Control")
-            .field("seen", &*self.seen.borrow())
-            .finish_non_exhaustive()
+        f.debug_struct("Control").field("seen", &*self.seen.borrow()).finish_non_exhaustive()
     }
 }
 
@@ -86,10 +84,7 @@ pub fn engine(timing: Timing, options: &EngineOptions) -> Result<(Engine, Contro
     let executors = options.executors.unwrap_or(NonZeroUsize::MIN);
     let session = || -> Box<dyn Session> { Box::new(ScriptedSession(Arc::clone(&script))) };
     let cost = |tokens: usize| (timing.base + timing.per_token.mul_f64(tokens as f64)).as_secs_f64() * 1e3;
-    let refused = |problems| Error::Manifest {
-        dir: "scripted".into(),
-        problems,
-    };
+    let refused = |problems| Error::Manifest { dir: "scripted".into(), problems };
     let manifest = Manifest::parse(manifest().as_bytes()).map_err(refused)?;
     let tokenizer = manifest
         .tokenizer
@@ -106,9 +101,7 @@ pub fn engine(timing: Timing, options: &EngineOptions) -> Result<(Engine, Contro
         cores: Arc::new(Cores::new(executors)),
         cost: CostTable {
             unit: Unit::Tokens,
-            points: [8, MAX_TOKENS, options.batch_tokens]
-                .map(|tokens| (tokens, cost(tokens)))
-                .to_vec(),
+            points: [8, MAX_TOKENS, options.batch_tokens].map(|tokens| (tokens, cost(tokens))).to_vec(),
             executors: executors.get(),
             batch_units: options.batch_tokens,
         },

@@ -42,10 +42,7 @@ impl Tokenizer {
         let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| format!("{}: {error}", entry.file))?;
         let largest = inner.get_vocab(true).into_values().max().unwrap_or(0);
         if largest >= entry.vocab_size {
-            return Err(format!(
-                "{}: has id {largest}, but tokenizer.vocab_size is {}",
-                entry.file, entry.vocab_size
-            ));
+            return Err(format!("{}: has id {largest}, but tokenizer.vocab_size is {}", entry.file, entry.vocab_size));
         }
         // The file may bring its own settings for both; the manifest and the batch decide.
         inner.with_padding(None);
@@ -54,13 +51,8 @@ impl Tokenizer {
             strategy: TruncationStrategy::LongestFirst,
             ..TruncationParams::default()
         };
-        inner
-            .with_truncation(Some(truncation))
-            .map_err(|error| format!("tokenizer.max_tokens: {error}"))?;
-        Ok(Self {
-            inner,
-            entry: entry.clone(),
-        })
+        inner.with_truncation(Some(truncation)).map_err(|error| format!("tokenizer.max_tokens: {error}"))?;
+        Ok(Self { inner, entry: entry.clone() })
     }
 
     /// The part of `text` that is worth tokenizing, on a character boundary.
@@ -111,22 +103,13 @@ impl TokenizerPool {
             let (tokenizer, jobs, queue) = (tokenizer.clone(), receive.clone(), Arc::clone(queue));
             threads.start(format!("tokenize-{at}"), move || work(&tokenizer, &jobs, &queue))?;
         }
-        Ok(Self {
-            jobs: RwLock::new(Some(send)),
-            threads,
-            tokenizer,
-        })
+        Ok(Self { jobs: RwLock::new(Some(send)), threads, tokenizer })
     }
 
     /// Hands a text to the workers; the slot is answered through the queue, or here when there is no room.
     pub(crate) fn submit(&self, text: &str, slot: Slot, queue: &Queue) {
         let kept = self.tokenizer.cut(text);
-        let job = Job {
-            text: kept.to_owned(),
-            cut: kept.len() < text.len(),
-            since: Instant::now(),
-            slot,
-        };
+        let job = Job { text: kept.to_owned(), cut: kept.len() < text.len(), since: Instant::now(), slot };
         let jobs = self.jobs.read().unwrap_or_else(PoisonError::into_inner);
         let Some(jobs) = jobs.as_ref() else {
             return job.slot.answer(Err(Error::Closed));
@@ -156,13 +139,7 @@ impl Drop for TokenizerPool {
 }
 
 fn work(tokenizer: &Tokenizer, jobs: &Receiver<Job>, queue: &Queue) {
-    for Job {
-        text,
-        cut,
-        since,
-        mut slot,
-    } in jobs
-    {
+    for Job { text, cut, since, mut slot } in jobs {
         if slot.is_abandoned() {
             continue;
         }
@@ -173,21 +150,9 @@ fn work(tokenizer: &Tokenizer, jobs: &Receiver<Job>, queue: &Queue) {
         match tokenizer.encode(&text) {
             Ok(Tokens { ids, truncated }) => {
                 // All texts of an engine may run together: an empty key.
-                let extent = Extent {
-                    rows: 1,
-                    length: ids.len(),
-                    group: Some([].into()),
-                };
-                slot.tokenizing = Tokenizing {
-                    truncated: truncated || cut,
-                    took: since.elapsed(),
-                };
-                queue.push(Entry {
-                    input: Input::Tokens(ids),
-                    extent,
-                    since: Instant::now(),
-                    slot,
-                });
+                let extent = Extent { rows: 1, length: ids.len(), group: Some([].into()) };
+                slot.tokenizing = Tokenizing { truncated: truncated || cut, took: since.elapsed() };
+                queue.push(Entry { input: Input::Tokens(ids), extent, since: Instant::now(), slot });
             }
             Err(error) => slot.answer(Err(error)),
         }
@@ -202,12 +167,7 @@ mod tests {
     const MAX_TOKENS: usize = 6;
 
     fn tokenizer() -> Tokenizer {
-        let entry = TokenizerEntry {
-            file: "t.json".to_owned(),
-            max_tokens: MAX_TOKENS,
-            vocab_size: 100,
-            pad_id: 0,
-        };
+        let entry = TokenizerEntry { file: "t.json".to_owned(), max_tokens: MAX_TOKENS, vocab_size: 100, pad_id: 0 };
         Tokenizer::from_bytes(word_tokenizer().as_bytes(), &entry).unwrap()
     }
 
@@ -223,24 +183,14 @@ mod tests {
     fn hostile_lengths_are_cut_on_a_character_boundary() {
         let text = "é".repeat(5_000_000);
         let kept = tokenizer().cut(&text).len();
-        assert!(
-            kept <= MAX_TOKENS * MAX_BYTES_PER_TOKEN && kept > MAX_TOKENS * MAX_BYTES_PER_TOKEN - 4,
-            "{kept}"
-        );
+        assert!(kept <= MAX_TOKENS * MAX_BYTES_PER_TOKEN && kept > MAX_TOKENS * MAX_BYTES_PER_TOKEN - 4, "{kept}");
         assert_eq!(tokenizer().cut("short"), "short");
     }
 
     #[test]
     fn a_vocabulary_larger_than_the_models_is_refused_at_load() {
-        let entry = TokenizerEntry {
-            file: "t.json".to_owned(),
-            max_tokens: 6,
-            vocab_size: 3,
-            pad_id: 0,
-        };
-        let problem = Tokenizer::from_bytes(word_tokenizer().as_bytes(), &entry)
-            .err()
-            .unwrap();
+        let entry = TokenizerEntry { file: "t.json".to_owned(), max_tokens: 6, vocab_size: 3, pad_id: 0 };
+        let problem = Tokenizer::from_bytes(word_tokenizer().as_bytes(), &entry).err().unwrap();
         assert!(problem.contains("vocab_size is 3"), "{problem}");
         assert!(Tokenizer::from_bytes(b"{}", &entry).is_err());
     }

@@ -53,10 +53,7 @@ fn sizes(manifest: &Manifest, batch_units: usize) -> Vec<(usize, Vec<Tensor>)> {
     let Some(tokenizer) = &manifest.tokenizer else {
         let rows = if manifest.batches() { batch_units.max(1) } else { 1 };
         let steps = std::iter::successors(Some(1usize), |rows| rows.checked_mul(2)).take_while(|step| *step < rows);
-        return steps
-            .chain([rows])
-            .map(|rows| (rows, blank(&manifest.inputs, rows)))
-            .collect();
+        return steps.chain([rows]).map(|rows| (rows, blank(&manifest.inputs, rows))).collect();
     };
     let longest = tokenizer.max_tokens;
     let singles = batch::buckets(longest).map(|length| (1, length));
@@ -65,10 +62,7 @@ fn sizes(manifest: &Manifest, batch_units: usize) -> Vec<(usize, Vec<Tensor>)> {
         .chain(full)
         .map(|(rows, length)| {
             let ids = vec![tokenizer.pad_id; length];
-            (
-                rows * length,
-                rows::pad(&vec![&ids[..]; rows], tokenizer, &manifest.inputs),
-            )
+            (rows * length, rows::pad(&vec![&ids[..]; rows], tokenizer, &manifest.inputs))
         })
         .collect()
 }
@@ -88,26 +82,11 @@ fn blank(inputs: &[TensorEntry], rows: usize) -> Vec<Tensor> {
                 }
             })
             .collect();
-        let tensor = Tensor {
-            name: entry.name.clone(),
-            datatype: entry.datatype,
-            shape,
-            data: Bytes::new(),
-        };
+        let tensor = Tensor { name: entry.name.clone(), datatype: entry.datatype, shape, data: Bytes::new() };
         // An empty string is its length, four zero bytes.
-        let width = if entry.datatype == DataType::Bytes {
-            Some(4)
-        } else {
-            entry.datatype.size()
-        };
-        let length = tensor
-            .elements()
-            .zip(width)
-            .and_then(|(elements, width)| elements.checked_mul(width));
-        Tensor {
-            data: vec![0; length.unwrap_or(0)].into(),
-            ..tensor
-        }
+        let width = if entry.datatype == DataType::Bytes { Some(4) } else { entry.datatype.size() };
+        let length = tensor.elements().zip(width).and_then(|(elements, width)| elements.checked_mul(width));
+        Tensor { data: vec![0; length.unwrap_or(0)].into(), ..tensor }
     };
     inputs.iter().map(blank).collect()
 }
@@ -120,10 +99,7 @@ mod tests {
 
     fn units(manifest: &serde_json::Value, batch_units: usize) -> Vec<usize> {
         let manifest = Manifest::parse(manifest.to_string().as_bytes()).unwrap();
-        sizes(&manifest, batch_units)
-            .into_iter()
-            .map(|(units, _)| units)
-            .collect()
+        sizes(&manifest, batch_units).into_iter().map(|(units, _)| units).collect()
     }
 
     #[test]

@@ -1,9 +1,6 @@
 //! Several executors of one model hold its weights together. In a binary of its own, so that nothing else moves its memory.
 #![cfg(target_os = "linux")]
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test fails by panicking, in the functions beside it too"
-)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in the functions beside it too")]
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,15 +18,10 @@ async fn four_executors_share_their_weights() {
     let (weight_of_one, weight_of_four) = (with_one - before, resident() - with_one);
     println!("one: {} MB, four: {} MB", weight_of_one >> 10, weight_of_four >> 10);
     // Measured: one 183 MB; four 350 MB, of which most is room for their batches. With weights of their own, 560 MB.
-    assert!(
-        2 * weight_of_four < 5 * weight_of_one,
-        "one: {weight_of_one} kB, four: {weight_of_four} kB"
-    );
+    assert!(2 * weight_of_four < 5 * weight_of_one, "one: {weight_of_one} kB, four: {weight_of_four} kB");
 
     // Side by side they answer as the one does.
-    let call = Call {
-        deadline: Instant::now() + Duration::from_mins(1),
-    };
+    let call = Call { deadline: Instant::now() + Duration::from_mins(1) };
     let expected = one.text("Which dose is safe?", call).await.unwrap();
     let mut tasks = JoinSet::new();
     for _ in 0..16 {
@@ -46,27 +38,11 @@ async fn four_executors_share_their_weights() {
 /// The real encoder on four cores, in a store of its own.
 async fn load(executors: usize) -> Engine {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let (library, model) = (
-        root.join(".tools/lib/libonnxruntime.so"),
-        root.join("models/build/minilm-l6"),
-    );
+    let (library, model) = (root.join(".tools/lib/libonnxruntime.so"), root.join("models/build/minilm-l6"));
     assert!(library.exists() && model.exists(), "run make setup first");
-    let store = Store::open(StoreOptions {
-        onnxruntime: Some(library),
-        cores: Some(4.try_into().unwrap()),
-    })
-    .unwrap();
+    let store = Store::open(StoreOptions { onnxruntime: Some(library), cores: Some(4.try_into().unwrap()) }).unwrap();
     let executors = Some(executors.try_into().unwrap());
-    store
-        .load(
-            &model,
-            EngineOptions {
-                executors,
-                ..EngineOptions::default()
-            },
-        )
-        .await
-        .unwrap()
+    store.load(&model, EngineOptions { executors, ..EngineOptions::default() }).await.unwrap()
 }
 
 /// Kilobytes of memory that this process really holds.

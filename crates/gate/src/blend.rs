@@ -91,10 +91,7 @@ pub(crate) fn blend(evidence: &[Evidence], background: &Background) -> Blend {
     let gap = closest - background.neighbours;
     let margin = floored_ln(likeliest) - floored_ln(background.linear);
     let nobody = 1.0 / (1.0 + (OFFSET + GAP * gap + MARGIN * margin).exp());
-    Blend {
-        known: softmax(&scores),
-        nobody,
-    }
+    Blend { known: softmax(&scores), nobody }
 }
 
 /// A head that is certain must not outvote everything else, so its logarithm ends at one in a million.

@@ -62,20 +62,14 @@ impl<'a> Walk<'a> {
         query: &Query,
         wishes: &Wishes,
     ) -> Self {
-        let out = fitted
-            .experts
-            .iter()
-            .map(|expert| exclusion(&expert.profile, options, verdict, query, wishes))
-            .collect();
+        let out =
+            fitted.experts.iter().map(|expert| exclusion(&expert.profile, options, verdict, query, wishes)).collect();
         Self {
             options,
             fitted,
             verdict,
             top_k: wishes.top_k.unwrap_or(options.top_k).max(1),
-            bar: wishes
-                .min_confidence
-                .filter(|bar| (0.0..=1.0).contains(bar))
-                .unwrap_or(options.min_confidence),
+            bar: wishes.min_confidence.filter(|bar| (0.0..=1.0).contains(bar)).unwrap_or(options.min_confidence),
             out,
         }
     }
@@ -83,11 +77,7 @@ impl<'a> Walk<'a> {
     /// Steps 1 to 3; `None` when the query has to be read.
     pub(crate) fn without_encoder(&self) -> Option<Choice> {
         if self.fitted.experts.is_empty() {
-            return Some(Choice {
-                outcome: Outcome::Unavailable,
-                reason: Reason::NoExperts,
-                candidates: Vec::new(),
-            });
+            return Some(Choice { outcome: Outcome::Unavailable, reason: Reason::NoExperts, candidates: Vec::new() });
         }
         if self.out.iter().all(Option::is_some) {
             return Some(self.choose(Outcome::Refused, Reason::Excluded, &[], self.unread_standings()));
@@ -105,17 +95,8 @@ impl<'a> Walk<'a> {
             standings[at].reasons.push(format!("rule {rule} requires it"));
         }
         if free.is_empty() {
-            let reason = if required.is_empty() {
-                Reason::RequiredUnknown
-            } else {
-                Reason::Excluded
-            };
-            let names: Vec<&str> = self
-                .verdict
-                .required
-                .iter()
-                .map(|(_, expert)| expert.as_str())
-                .collect();
+            let reason = if required.is_empty() { Reason::RequiredUnknown } else { Reason::Excluded };
+            let names: Vec<&str> = self.verdict.required.iter().map(|(_, expert)| expert.as_str()).collect();
             let what = if required.is_empty() { "unknown here" } else { "out" };
             let note = format!("fallback: {}, required by a rule, {what}", names.join(", "));
             return Some(self.fall_back(Outcome::Refused, reason, note, standings));
@@ -130,46 +111,26 @@ impl<'a> Walk<'a> {
     pub(crate) fn with_reading(&self, reading: &Reading) -> Choice {
         let mut evidence = reading.evidence.clone();
         for (at, evidence) in evidence.iter_mut().enumerate() {
-            evidence.preferred = self
-                .verdict
-                .preferred
-                .iter()
-                .filter(|(_, expert)| expert == self.name(at))
-                .count();
+            evidence.preferred = self.verdict.preferred.iter().filter(|(_, expert)| expert == self.name(at)).count();
         }
         let blended = blend(&evidence, &reading.background);
         let standings = self.read_standings(reading, &blended);
         if blended.nobody > self.options.refuse_above {
             return self.choose(Outcome::Refused, Reason::OutOfScope, &[], standings);
         }
-        let cleared: Vec<usize> = by_falling(&blended.known)
-            .into_iter()
-            .filter(|&at| self.clears(&blended, at))
-            .collect();
-        let free: Vec<usize> = cleared
-            .iter()
-            .copied()
-            .filter(|&at| self.out[at].is_none())
-            .take(self.top_k)
-            .collect();
+        let cleared: Vec<usize> =
+            by_falling(&blended.known).into_iter().filter(|&at| self.clears(&blended, at)).collect();
+        let free: Vec<usize> = cleared.iter().copied().filter(|&at| self.out[at].is_none()).take(self.top_k).collect();
         if !free.is_empty() {
             return self.choose(Outcome::Dispatched, Reason::Confident, &free, standings);
         }
-        let best = cleared
-            .first()
-            .copied()
-            .or_else(|| by_falling(&blended.known).first().copied())
-            .unwrap_or_default();
+        let best = cleared.first().copied().or_else(|| by_falling(&blended.known).first().copied()).unwrap_or_default();
         let (reason, verdict) = if cleared.is_empty() {
             (Reason::LowConfidence, format!("below {:.2}", self.bar))
         } else {
             (Reason::Excluded, "but out".to_owned())
         };
-        let note = format!(
-            "fallback: best was {} with {:.2}, {verdict}",
-            self.name(best),
-            blended.known[best]
-        );
+        let note = format!("fallback: best was {} with {:.2}, {verdict}", self.name(best), blended.known[best]);
         self.fall_back(Outcome::Refused, reason, note, standings)
     }
 
@@ -230,21 +191,11 @@ impl<'a> Walk<'a> {
                 .then(b.probability.total_cmp(&a.probability))
                 .then_with(|| a.expert.cmp(&b.expert))
         });
-        Choice {
-            outcome,
-            reason,
-            candidates,
-        }
+        Choice { outcome, reason, candidates }
     }
 
     fn unread_standings(&self) -> Vec<Standing> {
-        self.out
-            .iter()
-            .map(|_| Standing {
-                probability: 0.0,
-                reasons: Vec::new(),
-            })
-            .collect()
+        self.out.iter().map(|_| Standing { probability: 0.0, reasons: Vec::new() }).collect()
     }
 
     fn read_standings(&self, reading: &Reading, blended: &Blend) -> Vec<Standing> {
@@ -292,11 +243,7 @@ fn exclusion(
         if given.is_empty() || given.iter().any(|value| served.contains(value)) {
             return None;
         }
-        let shown: Vec<&str> = given
-            .iter()
-            .map(String::as_str)
-            .filter(|v| declared.iter().any(|d| d == v))
-            .collect();
+        let shown: Vec<&str> = given.iter().map(String::as_str).filter(|v| declared.iter().any(|d| d == v)).collect();
         Some(format!("does not serve {dimension}={}", shown.join(" or ")))
     })
 }

@@ -37,9 +37,7 @@ impl Encoder for Engine {
         match self.text(text, Call { deadline }).await {
             Ok(output) => match output.outputs.into_iter().next() {
                 Some(first) => Ok(first.values),
-                None => Err(EncodeError::Invalid {
-                    problem: "the model has no output",
-                }),
+                None => Err(EncodeError::Invalid { problem: "the model has no output" }),
             },
             Err(Error::DeadlineExceeded) => Err(EncodeError::DeadlineExceeded),
             Err(error) => Err(EncodeError::Failed(Box::new(error))),

@@ -69,11 +69,7 @@ pub(crate) async fn fit(
     cache: &mut Cache,
 ) -> Result<Fitted, Error> {
     profiles.sort_by(|a, b| a.expert.cmp(&b.expert));
-    if let Some((twin, _)) = profiles
-        .iter()
-        .zip(profiles.iter().skip(1))
-        .find(|(a, b)| a.expert == b.expert)
-    {
+    if let Some((twin, _)) = profiles.iter().zip(profiles.iter().skip(1)).find(|(a, b)| a.expert == b.expert) {
         return Err(Error::DuplicateExpert(twin.expert.clone()));
     }
     let revision = revision(options, encoder.digest(), background, &profiles);
@@ -97,11 +93,7 @@ pub(crate) async fn fit(
         .zip(&cards)
         .map(|(profile, card)| {
             let examples = profile.examples.iter().map(|text| vector(text)).collect();
-            Source {
-                card: vector(card),
-                examples,
-                profile,
-            }
+            Source { card: vector(card), examples, profile }
         })
         .collect();
     // About 0.2 s of arithmetic for ten experts with 40 examples: too long for a thread that serves queries.
@@ -134,42 +126,26 @@ pub(crate) fn revision(options: &Options, encoder: &str, background: &[String], 
         }
         part(&serde_json::to_string(&profile.serves).unwrap_or_default());
     }
-    let start = hash
-        .finalize()
-        .iter()
-        .take(6)
-        .fold(0u64, |start, &byte| start << 8 | u64::from(byte));
+    let start = hash.finalize().iter().take(6).fold(0u64, |start, &byte| start << 8 | u64::from(byte));
     format!("{start:012x}")
 }
 
 /// The name says as much as the summary and is often all that an early card has.
 fn card_text(profile: &Profile) -> String {
     let name = profile.expert.replace(['-', '_'], " ");
-    if profile.summary.trim().is_empty() {
-        name
-    } else {
-        format!("{name}: {}", profile.summary.trim())
-    }
+    if profile.summary.trim().is_empty() { name } else { format!("{name}: {}", profile.summary.trim()) }
 }
 
 fn key(encoder: &str, text: &str) -> [u8; 32] {
-    Sha256::new()
-        .chain_update(encoder)
-        .chain_update([0])
-        .chain_update(text)
-        .finalize()
-        .into()
+    Sha256::new().chain_update(encoder).chain_update([0]).chain_update(text).finalize().into()
 }
 
 /// Fills `cache` with the vectors of `texts` and drops those of no use any more.
 async fn encode(encoder: &dyn Encoder, texts: &BTreeSet<&str>, cache: &mut Cache) -> Result<(), Error> {
     let digest = encoder.digest();
     // Owned, because a stream of futures that borrow from its items cannot be shown to be `Send` to whoever spawns a fit.
-    let missing: Vec<String> = texts
-        .iter()
-        .filter(|text| !cache.contains_key(&key(digest, text)))
-        .map(|text| (*text).to_owned())
-        .collect();
+    let missing: Vec<String> =
+        texts.iter().filter(|text| !cache.contains_key(&key(digest, text))).map(|text| (*text).to_owned()).collect();
     let mut encoded = stream::iter(missing)
         .map(|text| async move {
             let vector = encoder.encode(&text, Instant::now() + ENCODE_TIMEOUT).await;
@@ -194,12 +170,7 @@ struct Source {
 impl Fitted {
     /// A gate without experts.
     pub(crate) fn empty(revision: String) -> Self {
-        Self {
-            revision,
-            experts: Vec::new(),
-            linear: Linear::fit(&[], 0),
-            background: Vec::new(),
-        }
+        Self { revision, experts: Vec::new(), linear: Linear::fit(&[], 0), background: Vec::new() }
     }
 
     fn new(revision: String, sources: Vec<Source>, background: Vec<Arc<[f32]>>) -> Self {
@@ -223,12 +194,7 @@ impl Fitted {
                 examples: source.examples,
             })
             .collect();
-        Self {
-            revision,
-            experts,
-            linear,
-            background,
-        }
+        Self { revision, experts, linear, background }
     }
 
     /// What the heads say about a unit vector.
@@ -258,11 +224,7 @@ impl Fitted {
             linear: linear.last().copied().unwrap_or_default(),
             neighbours: mean_of_largest(self.background.iter().map(|other| dot(other, vector)), NEIGHBOURS),
         };
-        Reading {
-            evidence,
-            closest,
-            background,
-        }
+        Reading { evidence, closest, background }
     }
 }
 

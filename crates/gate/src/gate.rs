@@ -48,14 +48,7 @@ impl Gate {
         let background: Arc<[String]> = texts.into();
         let revision = fit::revision(&options, encoder.digest(), &background, &[]);
         let fitted = ArcSwap::from_pointee(Fitted::empty(revision));
-        Ok(Self {
-            options,
-            rules,
-            encoder,
-            background,
-            fitted,
-            cache: Mutex::default(),
-        })
+        Ok(Self { options, rules, encoder, background, fitted, cache: Mutex::default() })
     }
 
     /// Learns the experts; decisions made meanwhile use what was known before, and so do all if this fails.
@@ -79,21 +72,14 @@ impl Gate {
             None => match self.encode(&query.text, deadline).await {
                 Ok(values) => {
                     let choice = walk.with_reading(&fitted.read(&values));
-                    vector = Some(Vector {
-                        model_digest: self.encoder.digest().to_owned(),
-                        values,
-                    });
+                    vector = Some(Vector { model_digest: self.encoder.digest().to_owned(), values });
                     choice
                 }
                 Err(EncodeError::DeadlineExceeded) => walk.unread(Reason::DeadlineExceeded),
                 Err(EncodeError::Invalid { .. } | EncodeError::Failed(_)) => walk.unread(Reason::EncoderUnavailable),
             },
         };
-        let Choice {
-            outcome,
-            reason,
-            candidates,
-        } = choice;
+        let Choice { outcome, reason, candidates } = choice;
         Decision {
             outcome,
             reason,
@@ -115,16 +101,9 @@ impl Gate {
             let Some(dimension) = self.options.dimensions.get(name) else {
                 let declared = listed(self.options.dimensions.keys().map(String::as_str));
                 // A misspelt name has to be shown to be found. What is no name at all may be content: not repeated.
-                let path = if is_identifier(name) {
-                    format!("query.attributes.{name}")
-                } else {
-                    "query.attributes".into()
-                };
-                mistakes.push(Mistake::new(
-                    path,
-                    "is no declared dimension",
-                    format!("one of {declared}"),
-                ));
+                let path =
+                    if is_identifier(name) { format!("query.attributes.{name}") } else { "query.attributes".into() };
+                mistakes.push(Mistake::new(path, "is no declared dimension", format!("one of {declared}")));
                 continue;
             };
             let path = format!("query.attributes.{name}");
@@ -132,16 +111,8 @@ impl Gate {
             if values.is_empty() {
                 mistakes.push(Mistake::new(&*path, "has no value", &*expected));
             }
-            for (at, _) in values
-                .iter()
-                .enumerate()
-                .filter(|(_, value)| !dimension.values.contains(value))
-            {
-                mistakes.push(Mistake::new(
-                    format!("{path}[{at}]"),
-                    "is not a declared value",
-                    &*expected,
-                ));
+            for (at, _) in values.iter().enumerate().filter(|(_, value)| !dimension.values.contains(value)) {
+                mistakes.push(Mistake::new(format!("{path}[{at}]"), "is not a declared value", &*expected));
             }
         }
         if mistakes.is_empty() { Ok(()) } else { Err(mistakes) }
@@ -175,13 +146,7 @@ impl Gate {
             .filter(|(name, _)| self.options.dimensions.contains_key(*name))
             .map(|(name, values)| DimensionReading {
                 name: name.clone(),
-                values: values
-                    .iter()
-                    .map(|value| DimensionValue {
-                        value: value.clone(),
-                        probability: 1.0,
-                    })
-                    .collect(),
+                values: values.iter().map(|value| DimensionValue { value: value.clone(), probability: 1.0 }).collect(),
                 source: Source::Given,
             })
             .collect()
@@ -193,14 +158,7 @@ impl fmt::Debug for Gate {
         let fitted = self.fitted.load();
         f.debug_struct("Gate")
             .field("revision", &fitted.revision)
-            .field(
-                "experts",
-                &fitted
-                    .experts
-                    .iter()
-                    .map(|expert| &expert.profile.expert)
-                    .collect::<Vec<_>>(),
-            )
+            .field("experts", &fitted.experts.iter().map(|expert| &expert.profile.expert).collect::<Vec<_>>())
             .field("rules", &self.rules)
             .finish_non_exhaustive()
     }

@@ -111,16 +111,9 @@ impl Options {
     pub(crate) fn check_alone(&self) -> Vec<Mistake> {
         let mut mistakes = Vec::new();
         if self.top_k == 0 {
-            mistakes.push(Mistake::new(
-                "gate.top_k",
-                "0 would choose nobody",
-                "a whole number from 1",
-            ));
+            mistakes.push(Mistake::new("gate.top_k", "0 would choose nobody", "a whole number from 1"));
         }
-        for (name, value) in [
-            ("min_confidence", self.min_confidence),
-            ("refuse_above", self.refuse_above),
-        ] {
+        for (name, value) in [("min_confidence", self.min_confidence), ("refuse_above", self.refuse_above)] {
             if !(0.0..=1.0).contains(&value) {
                 mistakes.push(Mistake::new(
                     format!("gate.{name}"),
@@ -136,11 +129,7 @@ impl Options {
         for (index, rule) in self.rules.iter().enumerate() {
             let path = format!("gate.rules[{index}]");
             if rule.name.trim().is_empty() {
-                mistakes.push(Mistake::new(
-                    format!("{path}.name"),
-                    "is empty",
-                    "a name to show in decisions",
-                ));
+                mistakes.push(Mistake::new(format!("{path}.name"), "is empty", "a name to show in decisions"));
             } else if !names.insert(rule.name.as_str()) {
                 mistakes.push(Mistake::new(
                     format!("{path}.name"),
@@ -163,11 +152,7 @@ impl Options {
 
 impl Rule {
     fn verbs(&self) -> [(&'static str, &[String]); 3] {
-        [
-            ("require", &self.require),
-            ("prefer", &self.prefer),
-            ("forbid", &self.forbid),
-        ]
+        [("require", &self.require), ("prefer", &self.prefer), ("forbid", &self.forbid)]
     }
 }
 
@@ -189,11 +174,7 @@ impl Dimension {
             if value.is_empty() || !seen.insert(value) {
                 mistakes.push(Mistake::new(
                     format!("{path}.values[{at}]"),
-                    if value.is_empty() {
-                        "is empty".to_owned()
-                    } else {
-                        format!("{value:?} is there already")
-                    },
+                    if value.is_empty() { "is empty".to_owned() } else { format!("{value:?} is there already") },
                     "values that differ",
                 ));
             }
@@ -203,11 +184,7 @@ impl Dimension {
 
 impl Mistake {
     pub(crate) fn new(path: impl Into<String>, problem: impl Into<String>, expected: impl Into<String>) -> Self {
-        Self {
-            path: path.into(),
-            problem: problem.into(),
-            expected: expected.into(),
-        }
+        Self { path: path.into(), problem: problem.into(), expected: expected.into() }
     }
 }
 
@@ -226,8 +203,6 @@ pub(crate) fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
 /// Whether `name` is one that a dimension may have.
 pub(crate) fn is_identifier(name: &str) -> bool {
     let mut bytes = name.bytes();
-    bytes
-        .next()
-        .is_some_and(|first| first.is_ascii_lowercase() || first == b'_')
+    bytes.next().is_some_and(|first| first.is_ascii_lowercase() || first == b'_')
         && bytes.all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
 }

@@ -6,20 +6,12 @@ use crate::encoder::EncodeError;
 
 /// Scales to unit norm, or says why the numbers are no vector.
 pub(crate) fn unit(mut values: Vec<f32>) -> Result<Arc<[f32]>, EncodeError> {
-    let norm = values
-        .iter()
-        .map(|&value| f64::from(value) * f64::from(value))
-        .sum::<f64>()
-        .sqrt();
+    let norm = values.iter().map(|&value| f64::from(value) * f64::from(value)).sum::<f64>().sqrt();
     if !norm.is_finite() {
-        return Err(EncodeError::Invalid {
-            problem: "it is not finite",
-        });
+        return Err(EncodeError::Invalid { problem: "it is not finite" });
     }
     if norm < 1e-12 {
-        return Err(EncodeError::Invalid {
-            problem: "it is empty or zero",
-        });
+        return Err(EncodeError::Invalid { problem: "it is empty or zero" });
     }
     for value in &mut values {
         *value = (f64::from(*value) / norm) as f32;
@@ -34,12 +26,7 @@ pub(crate) fn unit(mut values: Vec<f32>) -> Result<Arc<[f32]>, EncodeError> {
 pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut sums = [0.0f32; 8];
     let (a_chunks, b_chunks) = (a.chunks_exact(8), b.chunks_exact(8));
-    let rest: f32 = a_chunks
-        .remainder()
-        .iter()
-        .zip(b_chunks.remainder())
-        .map(|(x, y)| x * y)
-        .sum();
+    let rest: f32 = a_chunks.remainder().iter().zip(b_chunks.remainder()).map(|(x, y)| x * y).sum();
     for (x, y) in a_chunks.zip(b_chunks) {
         for ((sum, x), y) in sums.iter_mut().zip(x).zip(y) {
             *sum += x * y;
@@ -58,11 +45,7 @@ pub(crate) fn mean_of_largest(values: impl Iterator<Item = f32>, count: usize) -
             best.truncate(count);
         }
     }
-    if best.is_empty() {
-        0.0
-    } else {
-        best.iter().map(|&value| f64::from(value)).sum::<f64>() / best.len() as f64
-    }
+    if best.is_empty() { 0.0 } else { best.iter().map(|&value| f64::from(value)).sum::<f64>() / best.len() as f64 }
 }
 
 /// Exponentials scaled to sum 1; a softmax that cannot overflow.

@@ -1,9 +1,6 @@
 //! What the gate decides, seen from outside, on a bag-of-words encoder: rules, limits, fallback, refusal, fitting.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "clippy's exemption for tests does not reach the functions that they share"
-)]
+#![expect(clippy::unwrap_used, reason = "clippy's exemption for tests does not reach the functions that they share")]
 
 mod support;
 
@@ -19,10 +16,7 @@ const DRUGS: &str = "Is aspirin safe with heparin tablets?";
 const RECIPE: &str = "best recipe for sourdough bread";
 
 fn options() -> Options {
-    let audience = Dimension {
-        values: strings(&["clinician", "patient"]),
-        summary: String::new(),
-    };
+    let audience = Dimension { values: strings(&["clinician", "patient"]), summary: String::new() };
     Options {
         fallback: Some("general".into()),
         dimensions: BTreeMap::from([("audience".to_owned(), audience)]),
@@ -31,25 +25,15 @@ fn options() -> Options {
 }
 
 fn rule(name: &str, when: &str) -> Rule {
-    Rule {
-        name: name.into(),
-        when: when.into(),
-        ..Rule::default()
-    }
+    Rule { name: name.into(), when: when.into(), ..Rule::default() }
 }
 
 fn ask(text: &str) -> Query {
-    Query {
-        text: text.into(),
-        ..Query::default()
-    }
+    Query { text: text.into(), ..Query::default() }
 }
 
 fn ask_as(audience: &str, text: &str) -> Query {
-    Query {
-        attributes: BTreeMap::from([("audience".to_owned(), strings(&[audience]))]),
-        ..ask(text)
-    }
+    Query { attributes: BTreeMap::from([("audience".to_owned(), strings(&[audience]))]), ..ask(text) }
 }
 
 async fn fitted(options: Options) -> (Gate, Arc<BagOfWords>) {
@@ -68,30 +52,19 @@ fn chosen(decision: &Decision) -> Vec<&str> {
 }
 
 fn reasons<'a>(decision: &'a Decision, expert: &str) -> &'a [String] {
-    &decision
-        .candidates
-        .iter()
-        .find(|candidate| candidate.expert == expert)
-        .unwrap()
-        .reasons
+    &decision.candidates.iter().find(|candidate| candidate.expert == expert).unwrap().reasons
 }
 
 #[tokio::test]
 async fn a_query_goes_to_the_expert_whose_examples_it_resembles() {
     let decision = decide(options(), &ask(DRUGS), &Wishes::default()).await;
-    assert_eq!(
-        (decision.outcome, decision.reason),
-        (Outcome::Dispatched, Reason::Confident)
-    );
+    assert_eq!((decision.outcome, decision.reason), (Outcome::Dispatched, Reason::Confident));
     assert_eq!(chosen(&decision), ["drug-interactions"]);
     assert_eq!(decision.tier, Tier::Encoder);
     assert_eq!(decision.candidates.len(), 3);
     assert_eq!(decision.vector.as_ref().unwrap().values.len(), support::WIDTH);
     let why = reasons(&decision, "drug-interactions");
-    assert!(
-        why[0].starts_with("close to \"is aspirin safe with heparin\" (0."),
-        "{why:?}"
-    );
+    assert!(why[0].starts_with("close to \"is aspirin safe with heparin\" (0."), "{why:?}");
     assert!(why[1].starts_with("linear head "), "{why:?}");
     assert!(why[2].starts_with("card "), "{why:?}");
 }
@@ -99,77 +72,34 @@ async fn a_query_goes_to_the_expert_whose_examples_it_resembles() {
 #[tokio::test]
 async fn what_no_expert_knows_is_refused_even_with_a_fallback() {
     let decision = decide(options(), &ask(RECIPE), &Wishes::default()).await;
-    assert_eq!(
-        (decision.outcome, decision.reason),
-        (Outcome::Refused, Reason::OutOfScope)
-    );
+    assert_eq!((decision.outcome, decision.reason), (Outcome::Refused, Reason::OutOfScope));
     assert!(chosen(&decision).is_empty());
-    assert!(
-        decision
-            .candidates
-            .iter()
-            .map(|candidate| candidate.probability)
-            .sum::<f64>()
-            < 0.5
-    );
+    assert!(decision.candidates.iter().map(|candidate| candidate.probability).sum::<f64>() < 0.5);
 }
 
 #[tokio::test]
 async fn refuse_above_one_never_refuses() {
-    let decision = decide(
-        Options {
-            refuse_above: 1.0,
-            ..options()
-        },
-        &ask(RECIPE),
-        &Wishes::default(),
-    )
-    .await;
+    let decision = decide(Options { refuse_above: 1.0, ..options() }, &ask(RECIPE), &Wishes::default()).await;
     assert_ne!(decision.outcome, Outcome::Refused);
 }
 
 #[tokio::test]
 async fn an_unclear_query_in_scope_goes_to_the_fallback_and_says_why() {
-    let unsure = Wishes {
-        min_confidence: Some(1.0),
-        ..Wishes::default()
-    };
+    let unsure = Wishes { min_confidence: Some(1.0), ..Wishes::default() };
     let decision = decide(options(), &ask(DRUGS), &unsure).await;
-    assert_eq!(
-        (decision.outcome, decision.reason),
-        (Outcome::Fallback, Reason::LowConfidence)
-    );
+    assert_eq!((decision.outcome, decision.reason), (Outcome::Fallback, Reason::LowConfidence));
     assert_eq!(chosen(&decision), ["general"]);
     let why = &reasons(&decision, "general")[0];
-    assert!(
-        why.starts_with("fallback: best was drug-interactions with ") && why.ends_with("below 1.00"),
-        "{why}"
-    );
+    assert!(why.starts_with("fallback: best was drug-interactions with ") && why.ends_with("below 1.00"), "{why}");
 
-    let alone = decide(
-        Options {
-            fallback: None,
-            ..options()
-        },
-        &ask(DRUGS),
-        &unsure,
-    )
-    .await;
+    let alone = decide(Options { fallback: None, ..options() }, &ask(DRUGS), &unsure).await;
     assert_eq!((alone.outcome, alone.reason), (Outcome::Refused, Reason::LowConfidence));
 }
 
 #[tokio::test]
 async fn the_fallback_expert_wins_its_own_queries_like_any_other() {
-    let decision = decide(
-        options(),
-        &ask("how many hours of sleep does an adult need"),
-        &Wishes::default(),
-    )
-    .await;
-    assert_eq!(
-        (decision.outcome, decision.reason),
-        (Outcome::Dispatched, Reason::Confident)
-    );
+    let decision = decide(options(), &ask("how many hours of sleep does an adult need"), &Wishes::default()).await;
+    assert_eq!((decision.outcome, decision.reason), (Outcome::Dispatched, Reason::Confident));
     assert_eq!(chosen(&decision), ["general"]);
 }
 
@@ -192,50 +122,24 @@ async fn an_expert_that_does_not_serve_the_given_value_is_out() {
 async fn one_served_value_of_several_is_enough() {
     let mut query = ask_as("patient", "painless jaundice and weight loss, which diagnosis");
     query.attributes.get_mut("audience").unwrap().push("clinician".into());
-    assert_eq!(
-        chosen(&decide(options(), &query, &Wishes::default()).await),
-        ["diagnostics"]
-    );
+    assert_eq!(chosen(&decide(options(), &query, &Wishes::default()).await), ["diagnostics"]);
 }
 
 #[tokio::test]
 async fn the_others_do_not_gain_when_the_right_expert_may_not_answer() {
-    let wishes = Wishes {
-        experts: strings(&["diagnostics", "general"]),
-        ..Wishes::default()
-    };
-    let decision = decide(
-        Options {
-            fallback: None,
-            ..options()
-        },
-        &ask(DRUGS),
-        &wishes,
-    )
-    .await;
-    assert_eq!(
-        (decision.outcome, decision.reason),
-        (Outcome::Refused, Reason::Excluded)
-    );
-    assert_eq!(
-        reasons(&decision, "drug-interactions")[0],
-        "not among the experts the caller allows"
-    );
+    let wishes = Wishes { experts: strings(&["diagnostics", "general"]), ..Wishes::default() };
+    let decision = decide(Options { fallback: None, ..options() }, &ask(DRUGS), &wishes).await;
+    assert_eq!((decision.outcome, decision.reason), (Outcome::Refused, Reason::Excluded));
+    assert_eq!(reasons(&decision, "drug-interactions")[0], "not among the experts the caller allows");
 }
 
 #[tokio::test]
 async fn everybody_out_is_a_refusal_without_encoding() {
-    let wishes = Wishes {
-        experts: strings(&["somebody-else"]),
-        ..Wishes::default()
-    };
+    let wishes = Wishes { experts: strings(&["somebody-else"]), ..Wishes::default() };
     let (gate, encoder) = fitted(options()).await;
     let before = encoder.calls();
     let decision = gate.decide(&ask(DRUGS), &wishes, later()).await;
-    assert_eq!(
-        (decision.outcome, decision.reason),
-        (Outcome::Refused, Reason::Excluded)
-    );
+    assert_eq!((decision.outcome, decision.reason), (Outcome::Refused, Reason::Excluded));
     assert_eq!((encoder.calls(), decision.tier), (before, Tier::Rules));
 }
 
@@ -243,25 +147,16 @@ async fn everybody_out_is_a_refusal_without_encoding() {
 async fn a_required_expert_answers_without_encoding_whatever_the_text() {
     let rules = vec![Rule {
         require: strings(&["drug-interactions"]),
-        ..rule(
-            "medication-list",
-            "'document' in labels && labels.document == 'medication-list'",
-        )
+        ..rule("medication-list", "'document' in labels && labels.document == 'medication-list'")
     }];
     let (gate, encoder) = fitted(Options { rules, ..options() }).await;
     let before = encoder.calls();
     let mut query = ask(RECIPE);
     query.labels.insert("document".into(), "medication-list".into());
     let decision = gate.decide(&query, &Wishes::default(), later()).await;
-    assert_eq!(
-        (decision.outcome, decision.reason),
-        (Outcome::Dispatched, Reason::Required)
-    );
+    assert_eq!((decision.outcome, decision.reason), (Outcome::Dispatched, Reason::Required));
     assert_eq!(chosen(&decision), ["drug-interactions"]);
-    assert_eq!(
-        reasons(&decision, "drug-interactions"),
-        ["rule medication-list requires it"]
-    );
+    assert_eq!(reasons(&decision, "drug-interactions"), ["rule medication-list requires it"]);
     assert_eq!(decision.rules_matched, ["medication-list"]);
     assert_eq!((encoder.calls(), decision.tier.as_str()), (before, "rules"));
     assert!(decision.vector.is_none());
@@ -270,110 +165,54 @@ async fn a_required_expert_answers_without_encoding_whatever_the_text() {
 #[tokio::test]
 async fn forbid_beats_require_whatever_the_priorities() {
     let rules = vec![
-        Rule {
-            require: strings(&["drug-interactions"]),
-            priority: 100,
-            ..rule("must", "true")
-        },
-        Rule {
-            forbid: strings(&["drug-interactions"]),
-            priority: -100,
-            ..rule("must-not", "true")
-        },
+        Rule { require: strings(&["drug-interactions"]), priority: 100, ..rule("must", "true") },
+        Rule { forbid: strings(&["drug-interactions"]), priority: -100, ..rule("must-not", "true") },
     ];
     let decision = decide(Options { rules, ..options() }, &ask(DRUGS), &Wishes::default()).await;
-    assert_eq!(
-        (decision.outcome, decision.reason),
-        (Outcome::Fallback, Reason::Excluded)
-    );
+    assert_eq!((decision.outcome, decision.reason), (Outcome::Fallback, Reason::Excluded));
     assert_eq!(reasons(&decision, "drug-interactions")[0], "rule must-not forbids it");
     assert_eq!(decision.rules_matched, ["must", "must-not"]);
 }
 
 #[tokio::test]
 async fn a_required_expert_that_is_unknown_is_named() {
-    let rules = vec![Rule {
-        require: strings(&["radiology"]),
-        ..rule("scan", "true")
-    }];
+    let rules = vec![Rule { require: strings(&["radiology"]), ..rule("scan", "true") }];
     let decision = decide(Options { rules, ..options() }, &ask(DRUGS), &Wishes::default()).await;
-    assert_eq!(
-        (decision.outcome, decision.reason),
-        (Outcome::Fallback, Reason::RequiredUnknown)
-    );
+    assert_eq!((decision.outcome, decision.reason), (Outcome::Fallback, Reason::RequiredUnknown));
     assert!(reasons(&decision, "general")[0].contains("radiology"));
 }
 
 #[tokio::test]
 async fn the_fallback_expert_can_be_forbidden_too() {
-    let rules = vec![Rule {
-        forbid: strings(&["general"]),
-        ..rule("no-general", "caller.tier == 'free'")
-    }];
-    let query = Query {
-        caller: Caller {
-            tier: "free".into(),
-            ..Caller::default()
-        },
-        ..ask(DRUGS)
-    };
-    let unsure = Wishes {
-        min_confidence: Some(1.0),
-        ..Wishes::default()
-    };
+    let rules = vec![Rule { forbid: strings(&["general"]), ..rule("no-general", "caller.tier == 'free'") }];
+    let query = Query { caller: Caller { tier: "free".into(), ..Caller::default() }, ..ask(DRUGS) };
+    let unsure = Wishes { min_confidence: Some(1.0), ..Wishes::default() };
     let decision = decide(Options { rules, ..options() }, &query, &unsure).await;
-    assert_eq!(
-        (decision.outcome, decision.reason),
-        (Outcome::Refused, Reason::LowConfidence)
-    );
+    assert_eq!((decision.outcome, decision.reason), (Outcome::Refused, Reason::LowConfidence));
 }
 
 #[tokio::test]
 async fn prefer_raises_the_odds_and_leaves_scope_alone() {
-    let rules = vec![Rule {
-        prefer: strings(&["general"]),
-        ..rule("desk", "true")
-    }];
+    let rules = vec![Rule { prefer: strings(&["general"]), ..rule("desk", "true") }];
     let plain = decide(options(), &ask(DRUGS), &Wishes::default()).await;
     let preferring = decide(Options { rules, ..options() }, &ask(DRUGS), &Wishes::default()).await;
     let of = |decision: &Decision, expert: &str| {
-        decision
-            .candidates
-            .iter()
-            .find(|candidate| candidate.expert == expert)
-            .unwrap()
-            .probability
+        decision.candidates.iter().find(|candidate| candidate.expert == expert).unwrap().probability
     };
     let odds = |decision: &Decision| of(decision, "general") / of(decision, "drug-interactions");
     assert!((odds(&preferring) / odds(&plain) - 3.0).abs() < 1e-6);
-    let sum = |decision: &Decision| {
-        decision
-            .candidates
-            .iter()
-            .map(|candidate| candidate.probability)
-            .sum::<f64>()
-    };
+    let sum = |decision: &Decision| decision.candidates.iter().map(|candidate| candidate.probability).sum::<f64>();
     assert!((sum(&plain) - sum(&preferring)).abs() < 1e-9);
     assert_eq!(reasons(&preferring, "general")[0], "rule desk prefers it");
 }
 
 #[tokio::test]
 async fn top_k_is_a_limit_and_the_bar_a_floor() {
-    let everyone = Wishes {
-        top_k: Some(9),
-        min_confidence: Some(0.0),
-        experts: Vec::new(),
-    };
+    let everyone = Wishes { top_k: Some(9), min_confidence: Some(0.0), experts: Vec::new() };
     assert_eq!(decide(options(), &ask(DRUGS), &everyone).await.selected().count(), 3);
-    let two = Wishes {
-        top_k: Some(2),
-        ..everyone.clone()
-    };
+    let two = Wishes { top_k: Some(2), ..everyone.clone() };
     assert_eq!(decide(options(), &ask(DRUGS), &two).await.selected().count(), 2);
-    let none = Wishes {
-        top_k: Some(0),
-        ..everyone
-    };
+    let none = Wishes { top_k: Some(0), ..everyone };
     assert_eq!(decide(options(), &ask(DRUGS), &none).await.selected().count(), 1);
 }
 
@@ -381,68 +220,39 @@ async fn top_k_is_a_limit_and_the_bar_a_floor() {
 async fn experts_that_cannot_be_told_apart_do_not_starve_each_other() {
     let (gate, _) = fitted(options()).await;
     let mut profiles = clinic();
-    let twin = consilium_gate::Profile {
-        expert: "drug-checker".into(),
-        ..profiles[0].clone()
-    };
+    let twin = consilium_gate::Profile { expert: "drug-checker".into(), ..profiles[0].clone() };
     profiles.push(twin);
     gate.fit(profiles).await.unwrap();
-    let bar = |top_k| Wishes {
-        top_k: Some(top_k),
-        min_confidence: Some(0.7),
-        experts: Vec::new(),
-    };
+    let bar = |top_k| Wishes { top_k: Some(top_k), min_confidence: Some(0.7), experts: Vec::new() };
     let both = gate.decide(&ask(DRUGS), &bar(2), later()).await;
     let mut names = chosen(&both);
     names.sort_unstable();
-    assert_eq!(
-        (both.outcome, names),
-        (Outcome::Dispatched, vec!["drug-checker", "drug-interactions"])
-    );
+    assert_eq!((both.outcome, names), (Outcome::Dispatched, vec!["drug-checker", "drug-interactions"]));
     assert!(both.candidates.iter().all(|candidate| candidate.probability < 0.7));
     assert_eq!(gate.decide(&ask(DRUGS), &bar(1), later()).await.selected().count(), 1);
 }
 
 #[tokio::test]
 async fn a_failing_encoder_means_fallback_else_unavailable() {
-    for (fallback, outcome) in [
-        (Some("general".to_owned()), Outcome::Fallback),
-        (None, Outcome::Unavailable),
-    ] {
+    for (fallback, outcome) in [(Some("general".to_owned()), Outcome::Fallback), (None, Outcome::Unavailable)] {
         let (gate, encoder) = fitted(Options { fallback, ..options() }).await;
         encoder.break_now();
         let decision = gate.decide(&ask(DRUGS), &Wishes::default(), later()).await;
-        assert_eq!(
-            (decision.outcome, decision.reason),
-            (outcome, Reason::EncoderUnavailable)
-        );
-        assert!(
-            decision
-                .candidates
-                .iter()
-                .all(|candidate| candidate.probability.abs() < f64::EPSILON)
-        );
+        assert_eq!((decision.outcome, decision.reason), (outcome, Reason::EncoderUnavailable));
+        assert!(decision.candidates.iter().all(|candidate| candidate.probability.abs() < f64::EPSILON));
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_deadline_ends_the_decision_even_if_the_encoder_hangs() {
     let (gate, encoder) = fitted(options()).await;
-    let passed = gate
-        .decide(&ask(DRUGS), &Wishes::default(), tokio::time::Instant::now())
-        .await;
-    assert_eq!(
-        (passed.outcome, passed.reason),
-        (Outcome::Fallback, Reason::DeadlineExceeded)
-    );
+    let passed = gate.decide(&ask(DRUGS), &Wishes::default(), tokio::time::Instant::now()).await;
+    assert_eq!((passed.outcome, passed.reason), (Outcome::Fallback, Reason::DeadlineExceeded));
 
     encoder.hang_now();
     let deadline = tokio::time::Instant::now() + Duration::from_millis(40);
     let decision = gate.decide(&ask(DRUGS), &Wishes::default(), deadline).await;
-    assert_eq!(
-        (decision.outcome, decision.reason),
-        (Outcome::Fallback, Reason::DeadlineExceeded)
-    );
+    assert_eq!((decision.outcome, decision.reason), (Outcome::Fallback, Reason::DeadlineExceeded));
     assert!(decision.elapsed >= Duration::from_millis(40));
 }
 
@@ -450,10 +260,7 @@ async fn a_deadline_ends_the_decision_even_if_the_encoder_hangs() {
 async fn a_gate_without_experts_is_unavailable() {
     let gate = Gate::new(options(), Arc::new(BagOfWords::default())).unwrap();
     let decision = gate.decide(&ask(DRUGS), &Wishes::default(), later()).await;
-    assert_eq!(
-        (decision.outcome, decision.reason),
-        (Outcome::Unavailable, Reason::NoExperts)
-    );
+    assert_eq!((decision.outcome, decision.reason), (Outcome::Unavailable, Reason::NoExperts));
     assert!(decision.candidates.is_empty());
     assert_eq!(decision.revision, gate.revision());
 }
@@ -462,25 +269,12 @@ async fn a_gate_without_experts_is_unavailable() {
 async fn a_new_expert_is_routable_from_its_card_alone() {
     let (gate, _) = fitted(options()).await;
     let mut profiles = clinic();
-    profiles.push(profile(
-        "imaging",
-        "Says which scan to order: mri, ct, ultrasound or plain radiograph.",
-        &[],
-    ));
+    profiles.push(profile("imaging", "Says which scan to order: mri, ct, ultrasound or plain radiograph.", &[]));
     gate.fit(profiles).await.unwrap();
-    let decision = gate
-        .decide(&ask("which scan to order, mri or ct?"), &Wishes::default(), later())
-        .await;
+    let decision = gate.decide(&ask("which scan to order, mri or ct?"), &Wishes::default(), later()).await;
     assert_eq!(chosen(&decision), ["imaging"]);
-    assert!(
-        reasons(&decision, "imaging")
-            .iter()
-            .any(|reason| reason.starts_with("card 0."))
-    );
-    assert_eq!(
-        chosen(&gate.decide(&ask(DRUGS), &Wishes::default(), later()).await),
-        ["drug-interactions"]
-    );
+    assert!(reasons(&decision, "imaging").iter().any(|reason| reason.starts_with("card 0.")));
+    assert_eq!(chosen(&gate.decide(&ask(DRUGS), &Wishes::default(), later()).await), ["drug-interactions"]);
 }
 
 #[tokio::test]
@@ -490,21 +284,12 @@ async fn a_failed_fit_keeps_what_was_known() {
     encoder.break_now();
     let mut profiles = clinic();
     profiles[0].examples.push("a text that no fit has seen".into());
-    assert!(matches!(
-        gate.fit(profiles.clone()).await,
-        Err(consilium_gate::Error::Encode(_))
-    ));
+    assert!(matches!(gate.fit(profiles.clone()).await, Err(consilium_gate::Error::Encode(_))));
     assert_eq!(gate.revision(), revision);
     encoder.mend();
     let twice = [profiles.clone(), profiles.clone()].concat();
-    assert!(matches!(
-        gate.fit(twice).await,
-        Err(consilium_gate::Error::DuplicateExpert(_))
-    ));
-    assert_eq!(
-        chosen(&gate.decide(&ask(DRUGS), &Wishes::default(), later()).await),
-        ["drug-interactions"]
-    );
+    assert!(matches!(gate.fit(twice).await, Err(consilium_gate::Error::DuplicateExpert(_))));
+    assert_eq!(chosen(&gate.decide(&ask(DRUGS), &Wishes::default(), later()).await), ["drug-interactions"]);
     gate.fit(profiles).await.unwrap();
     assert_ne!(gate.revision(), revision);
 }
@@ -528,45 +313,24 @@ async fn of_fits_that_overlap_the_last_called_is_installed() {
     changed.truncate(2);
     let (first, second) = tokio::join!(gate.fit(changed), gate.fit(clinic()));
     first.and(second).unwrap();
-    assert_eq!(
-        gate.decide(&ask(DRUGS), &Wishes::default(), later())
-            .await
-            .candidates
-            .len(),
-        3
-    );
+    assert_eq!(gate.decide(&ask(DRUGS), &Wishes::default(), later()).await.candidates.len(), 3);
 }
 
 #[tokio::test]
 async fn attributes_are_checked_against_the_declared_dimensions() {
     let (gate, _) = fitted(options()).await;
     let check = |pairs: &[(&str, &[&str])]| {
-        gate.check_attributes(
-            &pairs
-                .iter()
-                .map(|(name, values)| ((*name).to_owned(), strings(values)))
-                .collect(),
-        )
+        gate.check_attributes(&pairs.iter().map(|(name, values)| ((*name).to_owned(), strings(values))).collect())
     };
     assert_eq!(check(&[("audience", &["patient", "clinician"])]), Ok(()));
-    let mistakes = check(&[
-        ("audience", &["patient", "robot-7"]),
-        ("secret-key", &["x"]),
-        ("audience2", &[]),
-    ])
-    .unwrap_err();
+    let mistakes =
+        check(&[("audience", &["patient", "robot-7"]), ("secret-key", &["x"]), ("audience2", &[])]).unwrap_err();
     assert_eq!(mistakes.len(), 3);
     let text = format!("{mistakes:?}");
-    assert!(
-        text.contains("query.attributes.audience[1]") && text.contains("clinician, patient"),
-        "{text}"
-    );
+    assert!(text.contains("query.attributes.audience[1]") && text.contains("clinician, patient"), "{text}");
     assert!(!text.contains("robot-7") && !text.contains("secret-key"), "{text}");
     assert_eq!(check(&[("audience", &[])]).unwrap_err().len(), 1);
-    assert_eq!(
-        check(&[("audiance", &["patient"])]).unwrap_err()[0].path,
-        "query.attributes.audiance"
-    );
+    assert_eq!(check(&[("audiance", &["patient"])]).unwrap_err()[0].path, "query.attributes.audiance");
 }
 
 #[tokio::test]

@@ -74,18 +74,12 @@ fn root() -> PathBuf {
 
 fn lines(path: &Path) -> Vec<String> {
     let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    text.lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
-        .map(str::to_owned)
-        .collect()
+    text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned).collect()
 }
 
 fn cards() -> Vec<Profile> {
-    let mut folders: Vec<PathBuf> = fs::read_dir(root().join("meshes/clinic/experts"))
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
+    let mut folders: Vec<PathBuf> =
+        fs::read_dir(root().join("meshes/clinic/experts")).unwrap().map(|entry| entry.unwrap().path()).collect();
     folders.sort();
     folders
         .iter()
@@ -105,27 +99,10 @@ fn cards() -> Vec<Profile> {
 
 async fn open() -> (Store, Arc<Remembering>) {
     let library = root().join(".tools/lib/libonnxruntime.so");
-    assert!(
-        library.exists(),
-        "no ONNX Runtime at {}: run `make setup` first",
-        library.display()
-    );
-    let store = Store::open(StoreOptions {
-        onnxruntime: Some(library),
-        cores: None,
-    })
-    .unwrap();
-    let engine = store
-        .load(&root().join("models/build/minilm-l6"), EngineOptions::default())
-        .await
-        .unwrap();
-    (
-        store,
-        Arc::new(Remembering {
-            engine,
-            seen: Mutex::default(),
-        }),
-    )
+    assert!(library.exists(), "no ONNX Runtime at {}: run `make setup` first", library.display());
+    let store = Store::open(StoreOptions { onnxruntime: Some(library), cores: None }).unwrap();
+    let engine = store.load(&root().join("models/build/minilm-l6"), EngineOptions::default()).await.unwrap();
+    (store, Arc::new(Remembering { engine, seen: Mutex::default() }))
 }
 
 fn later() -> Instant {
@@ -133,19 +110,12 @@ fn later() -> Instant {
 }
 
 fn ask(text: &str) -> Query {
-    Query {
-        text: text.to_owned(),
-        ..Query::default()
-    }
+    Query { text: text.to_owned(), ..Query::default() }
 }
 
 /// (kept, held out) of one fold.
 fn split(texts: &[String], fold: usize) -> (Vec<String>, Vec<String>) {
-    let (held, kept): (Vec<_>, Vec<_>) = texts
-        .iter()
-        .cloned()
-        .enumerate()
-        .partition(|(at, _)| at % FOLDS == fold);
+    let (held, kept): (Vec<_>, Vec<_>) = texts.iter().cloned().enumerate().partition(|(at, _)| at % FOLDS == fold);
     let texts = |pairs: Vec<(usize, String)>| pairs.into_iter().map(|(_, text)| text).collect();
     (texts(kept), texts(held))
 }
@@ -179,11 +149,7 @@ async fn folds(encoder: &Arc<Remembering>) {
         gate.fit(profiles).await.unwrap();
         for (text, expert) in held {
             let decision = gate.decide(&ask(&text), &Wishes::default(), later()).await;
-            let best = decision
-                .candidates
-                .iter()
-                .max_by(|a, b| a.probability.total_cmp(&b.probability))
-                .unwrap();
+            let best = decision.candidates.iter().max_by(|a, b| a.probability.total_cmp(&b.probability)).unwrap();
             in_scope += 1;
             right += usize::from(best.expert == expert);
             kept += usize::from(decision.reason != Reason::OutOfScope);
@@ -215,10 +181,7 @@ async fn demo(encoder: &Arc<Remembering>) {
     for line in lines(&clinic.join("demo.jsonl")) {
         let line: Line = serde_json::from_str(&line).unwrap();
         gate.check_attributes(&line.attributes).unwrap();
-        let query = Query {
-            attributes: line.attributes,
-            ..ask(&line.text)
-        };
+        let query = Query { attributes: line.attributes, ..ask(&line.text) };
         let decision = gate.decide(&query, &Wishes::default(), later()).await;
         let expert = decision.selected().next().map(|candidate| candidate.expert.clone());
         if decision.outcome.as_str() != line.outcome.to_uppercase() || expert != line.expert {

@@ -45,10 +45,7 @@ impl Admin {
     pub fn start(listener: std::net::TcpListener, readiness: Vec<Readiness>, metrics: Metrics) -> Result<Self, Error> {
         let address = listener.local_addr().map_err(Error::Listener)?;
         listener.set_nonblocking(true).map_err(Error::Listener)?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(Error::Thread)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Thread)?;
         let listener = {
             let _inside = runtime.enter();
             tokio::net::TcpListener::from_std(listener).map_err(Error::Listener)?
@@ -76,11 +73,7 @@ impl Admin {
                 });
             })
             .map_err(Error::Thread)?;
-        Ok(Self {
-            address,
-            stop,
-            thread: Some(thread),
-        })
+        Ok(Self { address, stop, thread: Some(thread) })
     }
 
     pub fn local_addr(&self) -> SocketAddr {
@@ -104,9 +97,7 @@ impl Drop for Admin {
 
 impl fmt::Debug for Admin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Admin")
-            .field("address", &self.address)
-            .finish_non_exhaustive()
+        f.debug_struct("Admin").field("address", &self.address).finish_non_exhaustive()
     }
 }
 
@@ -118,9 +109,7 @@ struct Facts {
 
 fn router(readiness: Vec<Readiness>, metrics: Metrics) -> Router {
     // Without its fallback, which answers 200 with a gRPC status inside: a mistyped probe would always succeed.
-    let grpc = Routes::new(HealthService::server(readiness.clone()))
-        .into_axum_router()
-        .reset_fallback();
+    let grpc = Routes::new(HealthService::server(readiness.clone())).into_axum_router().reset_fallback();
     Router::new()
         // Alive means that this thread answers. It depends on nothing that a restart would not mend.
         .route("/livez", get(async || "ok\n"))

@@ -61,19 +61,12 @@ pub enum Error {
     #[error("{address} wants TLS, and this process has no certificate authority to know it by")]
     NoAuthority { address: String },
     #[error("the certificates for {address} cannot be used")]
-    Tls {
-        address: String,
-        source: tonic::transport::Error,
-    },
+    Tls { address: String, source: tonic::transport::Error },
 }
 
 impl Target {
     pub fn plain(address: impl Into<String>) -> Self {
-        Self {
-            address: address.into(),
-            tls: None,
-            keepalive: None,
-        }
+        Self { address: address.into(), tls: None, keepalive: None }
     }
 
     /// The target that a record announces. `tls` is how this process knows servers; it is used where the record says
@@ -85,21 +78,12 @@ impl Target {
         let tls = match (record.tls, tls) {
             (false, _) => None,
             (true, None) => {
-                return Err(Error::NoAuthority {
-                    address: record.address.clone(),
-                });
+                return Err(Error::NoAuthority { address: record.address.clone() });
             }
             (true, Some(tls)) if record.server_name.is_empty() => Some(tls.clone()),
-            (true, Some(tls)) => Some(ClientTls {
-                server_name: Some(record.server_name.clone()),
-                ..tls.clone()
-            }),
+            (true, Some(tls)) => Some(ClientTls { server_name: Some(record.server_name.clone()), ..tls.clone() }),
         };
-        Ok(Self {
-            address: record.address.clone(),
-            tls,
-            keepalive: record.keepalive(),
-        })
+        Ok(Self { address: record.address.clone(), tls, keepalive: record.keepalive() })
     }
 }
 
@@ -113,11 +97,7 @@ pub fn channel(target: &Target) -> Result<Channel, Error> {
         return Err(Error::Address { address: address() });
     }
     // tonic takes text without a certificate for an empty list of authorities, and every call fails later.
-    if target
-        .tls
-        .as_ref()
-        .is_some_and(|tls| !tls.ca.windows(PEM.len()).any(|part| part == PEM))
-    {
+    if target.tls.as_ref().is_some_and(|tls| !tls.ca.windows(PEM.len()).any(|part| part == PEM)) {
         return Err(Error::NoAuthority { address: address() });
     }
     let scheme = if target.tls.is_some() { "https" } else { "http" };
@@ -130,25 +110,18 @@ pub fn channel(target: &Target) -> Result<Channel, Error> {
         .initial_connection_window_size(limits::CONNECTION_WINDOW_BYTES)
         .http2_max_header_list_size(limits::MAX_HEADER_LIST_BYTES);
     if let Some(every) = target.keepalive {
-        endpoint = endpoint
-            .http2_keep_alive_interval(every)
-            .keep_alive_timeout(every)
-            .keep_alive_while_idle(true);
+        endpoint = endpoint.http2_keep_alive_interval(every).keep_alive_timeout(every).keep_alive_while_idle(true);
     }
     if let Some(tls) = &target.tls {
-        let mut config = ClientTlsConfig::new()
-            .ca_certificate(Certificate::from_pem(&tls.ca))
-            .timeout(limits::HANDSHAKE_TIMEOUT);
+        let mut config =
+            ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&tls.ca)).timeout(limits::HANDSHAKE_TIMEOUT);
         if let Some(name) = &tls.server_name {
             config = config.domain_name(name);
         }
         if let Some(identity) = &tls.identity {
             config = config.identity(Identity::from_pem(&identity.certificate, &identity.key));
         }
-        endpoint = endpoint.tls_config(config).map_err(|source| Error::Tls {
-            address: address(),
-            source,
-        })?;
+        endpoint = endpoint.tls_config(config).map_err(|source| Error::Tls { address: address(), source })?;
     }
     Ok(endpoint.connect_lazy())
 }
@@ -169,18 +142,9 @@ mod tests {
 
     #[tokio::test]
     async fn an_address_that_is_none_is_refused_before_the_first_call() {
-        for address in [
-            "",
-            "a b:1",
-            "host",
-            "host:",
-            "host:x",
-            "host:0",
-            "host:65536",
-            ":1",
-            "user@host:1",
-            "host:1/path",
-        ] {
+        for address in
+            ["", "a b:1", "host", "host:", "host:x", "host:0", "host:65536", ":1", "user@host:1", "host:1/path"]
+        {
             let error = channel(&Target::plain(address)).unwrap_err();
             assert!(matches!(error, Error::Address { .. }), "{address:?}: {error}");
         }
@@ -191,14 +155,8 @@ mod tests {
 
     #[tokio::test]
     async fn certificates_that_are_none_are_refused_before_the_first_call() {
-        let tls = Some(ClientTls {
-            ca: b"no certificate".to_vec(),
-            ..ClientTls::default()
-        });
-        let target = Target {
-            tls,
-            ..Target::plain("localhost:1")
-        };
+        let tls = Some(ClientTls { ca: b"no certificate".to_vec(), ..ClientTls::default() });
+        let target = Target { tls, ..Target::plain("localhost:1") };
         assert!(matches!(channel(&target).unwrap_err(), Error::NoAuthority { .. }));
     }
 }

@@ -24,11 +24,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            registry: Duration::from_secs(2),
-            settle: Duration::from_secs(2),
-            budget: Duration::from_secs(20),
-        }
+        Self { registry: Duration::from_secs(2), settle: Duration::from_secs(2), budget: Duration::from_secs(20) }
     }
 }
 
@@ -89,13 +85,7 @@ pub enum Outcome {
 pub async fn leave(leaving: Leaving<'_>, stopped: impl Future<Output = ()>, options: Options) -> Report {
     let end = Instant::now() + options.budget;
     let within = |bound: Duration| bound.min(end.saturating_duration_since(Instant::now()));
-    let Leaving {
-        readiness,
-        registration,
-        long_streams,
-        stop,
-        in_flight,
-    } = leaving;
+    let Leaving { readiness, registration, long_streams, stop, in_flight } = leaving;
     let mut steps = Vec::with_capacity(5);
 
     readiness.drain();
@@ -105,10 +95,7 @@ pub async fn leave(leaving: Leaving<'_>, stopped: impl Future<Output = ()>, opti
             None => Ok(()),
         }
     };
-    steps.push((
-        Step::Announce,
-        outcome(timeout(within(options.registry), announced).await),
-    ));
+    steps.push((Step::Announce, outcome(timeout(within(options.registry), announced).await)));
 
     let deregistered = async {
         match registration {
@@ -116,22 +103,12 @@ pub async fn leave(leaving: Leaving<'_>, stopped: impl Future<Output = ()>, opti
             None => Ok(()),
         }
     };
-    steps.push((
-        Step::Deregister,
-        outcome(timeout(within(options.registry), deregistered).await),
-    ));
+    steps.push((Step::Deregister, outcome(timeout(within(options.registry), deregistered).await)));
 
     // Served to the end even where nothing runs: the calls that matter have not arrived yet.
     let settle = within(options.settle);
     tokio::time::sleep(settle).await;
-    steps.push((
-        Step::Settle,
-        if settle == options.settle {
-            Outcome::Done
-        } else {
-            Outcome::TimedOut
-        },
-    ));
+    steps.push((Step::Settle, if settle == options.settle { Outcome::Done } else { Outcome::TimedOut }));
 
     long_streams.cancel();
     steps.push((Step::EndStreams, Outcome::Done));
@@ -139,14 +116,7 @@ pub async fn leave(leaving: Leaving<'_>, stopped: impl Future<Output = ()>, opti
     stop.cancel();
     let finished = timeout(within(options.budget), stopped).await;
     let left = in_flight.calls();
-    steps.push((
-        Step::Finish,
-        if finished.is_ok() {
-            Outcome::Done
-        } else {
-            Outcome::TimedOut
-        },
-    ));
+    steps.push((Step::Finish, if finished.is_ok() { Outcome::Done } else { Outcome::TimedOut }));
 
     let report = Report { steps, left };
     if report.is_clean() {

@@ -56,10 +56,7 @@ impl Refusal {
     }
 
     pub fn with_violation(mut self, field: impl Into<String>, problem: impl Into<String>) -> Self {
-        self.violations.push(Violation {
-            field: field.into(),
-            problem: problem.into(),
-        });
+        self.violations.push(Violation { field: field.into(), problem: problem.into() });
         self
     }
 
@@ -71,11 +68,7 @@ impl Refusal {
 
     pub fn into_status(self) -> Status {
         let mut details = ErrorDetails::new();
-        details.set_error_info(
-            self.reason,
-            DOMAIN,
-            self.metadata.into_iter().collect::<HashMap<_, _>>(),
-        );
+        details.set_error_info(self.reason, DOMAIN, self.metadata.into_iter().collect::<HashMap<_, _>>());
         for violation in self.violations {
             details.add_bad_request_violation(violation.field, violation.problem);
         }
@@ -119,17 +112,8 @@ pub fn retry_after(status: &Status) -> Option<Duration> {
 
 /// Every field that the server found wrong.
 pub fn violations(status: &Status) -> Vec<Violation> {
-    let found = status
-        .get_details_bad_request()
-        .map(|bad| bad.field_violations)
-        .unwrap_or_default();
-    found
-        .into_iter()
-        .map(|v| Violation {
-            field: v.field,
-            problem: v.description,
-        })
-        .collect()
+    let found = status.get_details_bad_request().map(|bad| bad.field_violations).unwrap_or_default();
+    found.into_iter().map(|v| Violation { field: v.field, problem: v.description }).collect()
 }
 
 #[cfg(test)]
@@ -150,14 +134,8 @@ mod tests {
         assert_eq!(reason(&read).as_deref(), Some("OVERLOADED"));
         assert_eq!(metadata(&read).get("expert").map(String::as_str), Some("triage"));
         assert_eq!(retry_after(&read), Some(Duration::from_millis(2)));
-        assert_eq!(
-            read.get_details_retry_info().unwrap().retry_delay,
-            Some(Duration::from_micros(1500))
-        );
-        let expected = Violation {
-            field: "query.text".into(),
-            problem: "longer than 10 characters".into(),
-        };
+        assert_eq!(read.get_details_retry_info().unwrap().retry_delay, Some(Duration::from_micros(1500)));
+        let expected = Violation { field: "query.text".into(), problem: "longer than 10 characters".into() };
         assert_eq!(violations(&read), [expected]);
     }
 
@@ -174,9 +152,8 @@ mod tests {
 
     #[test]
     fn a_pushback_that_says_no_beats_the_details() {
-        let mut status = Refusal::new(Code::Unavailable, "X", "x")
-            .with_retry_after(Duration::from_secs(1))
-            .into_status();
+        let mut status =
+            Refusal::new(Code::Unavailable, "X", "x").with_retry_after(Duration::from_secs(1)).into_status();
         status.metadata_mut().insert(PUSHBACK, MetadataValue::from_static("-1"));
         assert_eq!(retry_after(&status), None);
     }

@@ -51,19 +51,14 @@ impl Latch {
     }
 
     fn put(&self, set: bool) {
-        self.state
-            .send_if_modified(|state| state.latches.insert(self.name.clone(), set) != Some(set));
+        self.state.send_if_modified(|state| state.latches.insert(self.name.clone(), set) != Some(set));
     }
 }
 
 impl Readiness {
     /// `name` is the expert or `router`; it is also a health service name.
     pub fn new(name: impl Into<Arc<str>>) -> Self {
-        Self {
-            name: name.into(),
-            services: Arc::default(),
-            state: Arc::new(watch::Sender::new(State::default())),
-        }
+        Self { name: name.into(), services: Arc::default(), state: Arc::new(watch::Sender::new(State::default())) }
     }
 
     /// Further health service names, e.g. `consilium.v1.ExpertService`. Two readinesses of one process should not
@@ -80,18 +75,14 @@ impl Readiness {
 
     /// Adds a latch, unset. Make all of them before the first is set, or it is ready too early.
     pub fn latch(&self, name: impl Into<String>) -> Latch {
-        let latch = Latch {
-            name: name.into(),
-            state: Arc::clone(&self.state),
-        };
+        let latch = Latch { name: name.into(), state: Arc::clone(&self.state) };
         latch.clear();
         latch
     }
 
     /// Not ready from now on, for good.
     pub fn drain(&self) {
-        self.state
-            .send_if_modified(|state| !std::mem::replace(&mut state.draining, true));
+        self.state.send_if_modified(|state| !std::mem::replace(&mut state.draining, true));
     }
 
     pub fn is_ready(&self) -> bool {
@@ -105,12 +96,8 @@ impl Readiness {
     /// What it waits for: names of latches that are not set, and `draining`. Empty when ready.
     pub fn missing(&self) -> Vec<String> {
         let state = self.state.borrow();
-        let mut missing: Vec<_> = state
-            .latches
-            .iter()
-            .filter(|(_, set)| !**set)
-            .map(|(name, _)| name.clone())
-            .collect();
+        let mut missing: Vec<_> =
+            state.latches.iter().filter(|(_, set)| !**set).map(|(name, _)| name.clone()).collect();
         if state.draining {
             missing.push("draining".to_owned());
         }
@@ -136,9 +123,7 @@ pub(crate) struct HealthService {
 
 impl HealthService {
     pub(crate) fn server(readiness: impl IntoIterator<Item = Readiness>) -> HealthServer<Self> {
-        HealthServer::new(Self {
-            all: readiness.into_iter().collect(),
-        })
+        HealthServer::new(Self { all: readiness.into_iter().collect() })
     }
 
     /// Those that must be ready for `service` to be; empty for a service that is not known.
@@ -201,42 +186,27 @@ mod tests {
     use super::*;
 
     fn request(service: &str) -> Request<HealthCheckRequest> {
-        Request::new(HealthCheckRequest {
-            service: service.to_owned(),
-        })
+        Request::new(HealthCheckRequest { service: service.to_owned() })
     }
 
     async fn check(health: &HealthService, service: &str) -> Option<ServingStatus> {
-        health
-            .check(request(service))
-            .await
-            .ok()
-            .map(|response| response.into_inner().status())
+        health.check(request(service)).await.ok().map(|response| response.into_inner().status())
     }
 
     #[tokio::test]
     async fn ready_means_every_latch_and_no_drain() {
         let readiness = Readiness::new("x");
-        assert_eq!(
-            (readiness.is_ready(), readiness.missing()),
-            (false, vec!["starting".to_owned()])
-        );
+        assert_eq!((readiness.is_ready(), readiness.missing()), (false, vec!["starting".to_owned()]));
         let (model, registered) = (readiness.latch("model"), readiness.latch("registered"));
         model.set();
-        assert_eq!(
-            (readiness.is_ready(), readiness.missing()),
-            (false, vec!["registered".to_owned()])
-        );
+        assert_eq!((readiness.is_ready(), readiness.missing()), (false, vec!["registered".to_owned()]));
         registered.set();
         readiness.ready().await;
         model.clear();
         assert!(!readiness.is_ready());
         model.set();
         readiness.drain();
-        assert_eq!(
-            (readiness.is_ready(), readiness.missing()),
-            (false, vec!["draining".to_owned()])
-        );
+        assert_eq!((readiness.is_ready(), readiness.missing()), (false, vec!["draining".to_owned()]));
         model.set();
         assert!(!readiness.is_ready(), "draining is for good");
     }
@@ -245,16 +215,11 @@ mod tests {
     async fn each_name_has_its_status_and_the_empty_one_stands_for_all() {
         let a = Readiness::new("a").with_services(["consilium.v1.ExpertService"]);
         let b = Readiness::new("b");
-        let health = HealthService {
-            all: vec![a.clone(), b.clone()],
-        };
+        let health = HealthService { all: vec![a.clone(), b.clone()] };
         assert_eq!(check(&health, "").await, Some(ServingStatus::NotServing));
         a.latch("model").set();
         assert_eq!(check(&health, "a").await, Some(ServingStatus::Serving));
-        assert_eq!(
-            check(&health, "consilium.v1.ExpertService").await,
-            Some(ServingStatus::Serving)
-        );
+        assert_eq!(check(&health, "consilium.v1.ExpertService").await, Some(ServingStatus::Serving));
         assert_eq!(check(&health, "b").await, Some(ServingStatus::NotServing));
         assert_eq!(check(&health, "").await, Some(ServingStatus::NotServing));
         b.latch("model").set();
@@ -265,9 +230,7 @@ mod tests {
     #[tokio::test]
     async fn a_watch_tells_the_status_at_once_and_each_change_once() {
         let readiness = Readiness::new("a");
-        let health = HealthService {
-            all: vec![readiness.clone()],
-        };
+        let health = HealthService { all: vec![readiness.clone()] };
         let mut statuses = health.watch(request("")).await.unwrap().into_inner();
         let mut next = async || statuses.next().await.unwrap().unwrap().status();
         assert_eq!(next().await, ServingStatus::NotServing);
@@ -283,10 +246,7 @@ mod tests {
     async fn a_watch_of_nobody_says_so_and_stays_open() {
         let health = HealthService { all: Vec::new() };
         let mut statuses = health.watch(request("nobody")).await.unwrap().into_inner();
-        assert_eq!(
-            statuses.next().await.unwrap().unwrap().status(),
-            ServingStatus::ServiceUnknown
-        );
+        assert_eq!(statuses.next().await.unwrap().unwrap().status(), ServingStatus::ServiceUnknown);
         assert!(futures::poll!(std::pin::pin!(statuses.next())).is_pending());
     }
 }

@@ -20,10 +20,7 @@ pub enum Format {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("log level {level:?} is none; expected error, warn, info, debug, trace or target=level, comma separated")]
-    Level {
-        level: String,
-        source: tracing_subscriber::filter::ParseError,
-    },
+    Level { level: String, source: tracing_subscriber::filter::ParseError },
     #[error("logs were set up twice")]
     Twice(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
@@ -58,10 +55,7 @@ pub fn init(level: &str, format: Format) -> Result<(), Error> {
 
 fn filter(level: &str) -> Result<EnvFilter, Error> {
     let wanted = if level.is_empty() { "info" } else { level };
-    EnvFilter::builder().parse(wanted).map_err(|source| Error::Level {
-        level: level.to_owned(),
-        source,
-    })
+    EnvFilter::builder().parse(wanted).map_err(|source| Error::Level { level: level.to_owned(), source })
 }
 
 #[cfg(test)]

@@ -36,13 +36,7 @@ impl Methods {
                     for method in &service.method {
                         let name = format!("{}.{}/{}", file.package(), service.name(), method.name());
                         let streaming = method.server_streaming() || method.client_streaming();
-                        methods.insert(
-                            format!("/{name}"),
-                            Method {
-                                name: name.into(),
-                                streaming,
-                            },
-                        );
+                        methods.insert(format!("/{name}"), Method { name: name.into(), streaming });
                     }
                 }
             }
@@ -52,9 +46,7 @@ impl Methods {
 
     /// The label of a request path.
     pub fn name(&self, path: &str) -> Arc<str> {
-        self.0
-            .get(path)
-            .map_or_else(|| Arc::from(OTHER), |method| Arc::clone(&method.name))
+        self.0.get(path).map_or_else(|| Arc::from(OTHER), |method| Arc::clone(&method.name))
     }
 
     /// Whether request or reply is a stream. A path that is not known is none.
@@ -75,10 +67,7 @@ mod tests {
             assert!(methods.is_streaming(path), "{path}");
         }
         assert!(!methods.is_streaming("/consilium.v1.RouterService/Dispatch"));
-        assert_eq!(
-            &*methods.name("/consilium.v1.RouterService/Dispatch"),
-            "consilium.v1.RouterService/Dispatch"
-        );
+        assert_eq!(&*methods.name("/consilium.v1.RouterService/Dispatch"), "consilium.v1.RouterService/Dispatch");
         assert_eq!(&*methods.name("/consilium.v1.RouterService/MadeUp"), OTHER);
         assert!(Methods::read([&[0xff_u8, 0xff][..]]).is_err());
     }

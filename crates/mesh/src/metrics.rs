@@ -21,9 +21,7 @@ pub const RPC_SERVER_SHED: &str = "consilium_rpc_server_shed";
 pub const RPC_SERVER_PANICS: &str = "consilium_rpc_server_panics";
 
 /// OpenTelemetry's advisory boundaries, in seconds.
-const SECONDS: [f64; 14] = [
-    0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
-];
+const SECONDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
 
 /// A process's metrics. Clones share the same registry.
 #[derive(Clone, Default)]
@@ -43,16 +41,9 @@ impl Metrics {
             rpc.duration.clone(),
         );
         registry.register(RPC_SERVER_IN_FLIGHT, "Calls that are running", rpc.in_flight.clone());
-        registry.register(
-            RPC_SERVER_SHED,
-            "Calls refused because too many were running",
-            rpc.shed.clone(),
-        );
+        registry.register(RPC_SERVER_SHED, "Calls refused because too many were running", rpc.shed.clone());
         registry.register(RPC_SERVER_PANICS, "Calls that ended in a panic", rpc.panics.clone());
-        Self {
-            registry: Arc::new(Mutex::new(registry)),
-            rpc,
-        }
+        Self { registry: Arc::new(Mutex::new(registry)), rpc }
     }
 
     /// Adds the metrics of another part. Metric families are cheap to clone: register one, keep the other.
@@ -190,9 +181,7 @@ mod tests {
     fn other_parts_add_their_own() {
         let metrics = Metrics::new();
         let calls = Counter::<u64>::default();
-        metrics
-            .clone()
-            .register(|registry| registry.register("consilium_x", "X", calls.clone()));
+        metrics.clone().register(|registry| registry.register("consilium_x", "X", calls.clone()));
         calls.inc();
         assert!(metrics.encode().contains("consilium_x_total 1"));
     }

@@ -23,10 +23,7 @@ struct Logged(Arc<Mutex<Vec<u8>>>);
 
 impl io::Write for Logged {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .extend_from_slice(bytes);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
@@ -48,42 +45,23 @@ async fn logs_name_the_method_and_the_code_and_never_what_was_sent() {
     )
     .unwrap();
     let catalog = Catalog::new(|request| {
-        let panics = request
-            .metadata()
-            .get("x-canary")
-            .is_some_and(|value| value == "canary-panic");
+        let panics = request.metadata().get("x-canary").is_some_and(|value| value == "canary-panic");
         async move {
             assert!(!panics, "canary in a panic");
             Err(Status::unavailable("canary in a status"))
         }
     });
-    let server = Running::start(
-        catalog,
-        Options {
-            name: "test",
-            ..Options::default()
-        },
-    )
-    .await;
+    let server = Running::start(catalog, Options { name: "test", ..Options::default() }).await;
     for value in ["canary-panic", "canary-status"] {
         let mut request = Request::new(ListExpertsRequest {});
-        request
-            .metadata_mut()
-            .insert("x-canary", MetadataValue::from_static(value));
+        request.metadata_mut().insert("x-canary", MetadataValue::from_static(value));
         server.client().list_experts(request).await.unwrap_err();
     }
-    let request = http::Request::post(format!("http://{}/canary/Path", server.address))
-        .body(Body::empty())
-        .unwrap();
+    let request = http::Request::post(format!("http://{}/canary/Path", server.address)).body(Body::empty()).unwrap();
     hyper_client().request(request).await.unwrap();
 
     let logged = String::from_utf8(logged.0.lock().unwrap().clone()).unwrap();
-    for expected in [
-        "a call panicked",
-        "consilium.v1.CatalogService/ListExperts",
-        "UNAVAILABLE",
-        "_OTHER",
-    ] {
+    for expected in ["a call panicked", "consilium.v1.CatalogService/ListExperts", "UNAVAILABLE", "_OTHER"] {
         assert!(logged.contains(expected), "{expected}: {logged}");
     }
     assert!(!logged.contains("canary"), "{logged}");

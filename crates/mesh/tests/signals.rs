@@ -7,9 +7,7 @@ use tokio::{sync::oneshot, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 fn signal(name: &str) -> bool {
-    let sent = Command::new("kill")
-        .args([name, &std::process::id().to_string()])
-        .status();
+    let sent = Command::new("kill").args([name, &std::process::id().to_string()]).status();
     sent.is_ok_and(|status| status.success())
 }
 

@@ -71,11 +71,7 @@ pub(crate) fn record(
         server_name: announcement.server_name.clone(),
         executors: cost.executors,
         batch_units: cost.batch_units,
-        cost: Cost {
-            unit: unit(cost),
-            points: cost.points.clone(),
-            bytes_per_unit: measured.bytes_per_unit,
-        },
+        cost: Cost { unit: unit(cost), points: cost.points.clone(), bytes_per_unit: measured.bytes_per_unit },
         keepalive_ms: None,
         software: SOFTWARE.to_owned(),
     }
@@ -91,10 +87,7 @@ pub(crate) fn address(announcement: &Announcement, listening: SocketAddr) -> Res
 }
 
 fn model(engine: &Engine) -> ModelRef {
-    ModelRef {
-        name: engine.manifest().name.clone(),
-        digest: engine.digest().to_owned(),
-    }
+    ModelRef { name: engine.manifest().name.clone(), digest: engine.digest().to_owned() }
 }
 
 fn unit(cost: &CostTable) -> CostUnit {
@@ -111,23 +104,11 @@ mod tests {
     #[test]
     fn a_wildcard_is_not_announced() {
         let unsaid = Announcement::default();
-        assert_eq!(
-            address(&unsaid, "127.0.0.1:7000".parse().unwrap()).unwrap(),
-            "127.0.0.1:7000"
-        );
+        assert_eq!(address(&unsaid, "127.0.0.1:7000".parse().unwrap()).unwrap(), "127.0.0.1:7000");
         for listening in ["0.0.0.0:7000", "[::]:7000"] {
-            assert!(matches!(
-                address(&unsaid, listening.parse().unwrap()),
-                Err(Error::NoAddress { .. })
-            ));
+            assert!(matches!(address(&unsaid, listening.parse().unwrap()), Err(Error::NoAddress { .. })));
         }
-        let said = Announcement {
-            address: Some("expert.example:80".to_owned()),
-            ..unsaid
-        };
-        assert_eq!(
-            address(&said, "0.0.0.0:7000".parse().unwrap()).unwrap(),
-            "expert.example:80"
-        );
+        let said = Announcement { address: Some("expert.example:80".to_owned()), ..unsaid };
+        assert_eq!(address(&said, "0.0.0.0:7000".parse().unwrap()).unwrap(), "expert.example:80");
     }
 }

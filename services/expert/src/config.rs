@@ -61,11 +61,7 @@ pub enum Reads {
 impl Config {
     /// Reads `expert.yaml` and the files that it names. `Err` lists every mistake of all of them.
     pub fn load(path: &Path) -> Result<Config, Mistakes> {
-        Config::read(
-            &Source::read(path)?,
-            path.parent().unwrap_or(Path::new("")),
-            &Overlay::default(),
-        )
+        Config::read(&Source::read(path)?, path.parent().unwrap_or(Path::new("")), &Overlay::default())
     }
 
     /// The same from a source at hand; relative paths start at `dir`.

@@ -37,10 +37,7 @@ pub enum Error {
 
 impl Error {
     pub(crate) fn unfit(engine: &Engine, problem: &str) -> Error {
-        Error::Unfit {
-            model: engine.manifest().name.clone(),
-            problem: problem.to_owned(),
-        }
+        Error::Unfit { model: engine.manifest().name.clone(), problem: problem.to_owned() }
     }
 }
 

@@ -65,11 +65,7 @@ impl Server {
         let deltas = Arc::clone(&ready.task).answer(query, Context { deadline });
         Ok(bounded(deltas, deadline).map(move |delta| match delta? {
             Delta::Text(text) => Ok(Event::Text(text)),
-            Delta::Done(answer, timings) => Ok(Event::Done(Box::new(Done {
-                answer,
-                timings,
-                started,
-            }))),
+            Delta::Done(answer, timings) => Ok(Event::Done(Box::new(Done { answer, timings, started }))),
         }))
     }
 
@@ -88,18 +84,8 @@ impl Server {
 impl ExpertService for Server {
     async fn infer(&self, request: Request<v1::InferRequest>) -> Result<Response<v1::InferResponse>, Status> {
         let deadline = deadline(&request);
-        let v1::InferRequest {
-            expert,
-            query,
-            context: _,
-            embedding,
-        } = request.into_inner();
-        let mut events = std::pin::pin!(self.events(Call {
-            expert,
-            query,
-            embedding,
-            deadline
-        })?);
+        let v1::InferRequest { expert, query, context: _, embedding } = request.into_inner();
+        let mut events = std::pin::pin!(self.events(Call { expert, query, embedding, deadline })?);
         while let Some(event) = events.next().await {
             match event? {
                 Event::Text(_) => {} // The whole text is in the answer.
@@ -116,18 +102,8 @@ impl ExpertService for Server {
         request: Request<v1::StreamInferRequest>,
     ) -> Result<Response<Self::StreamInferStream>, Status> {
         let deadline = deadline(&request);
-        let v1::StreamInferRequest {
-            expert,
-            query,
-            context: _,
-            embedding,
-        } = request.into_inner();
-        let events = self.events(Call {
-            expert,
-            query,
-            embedding,
-            deadline,
-        })?;
+        let v1::StreamInferRequest { expert, query, context: _, embedding } = request.into_inner();
+        let events = self.events(Call { expert, query, embedding, deadline })?;
         let server = self.clone();
         let responses = events.map(move |event| {
             let event = match event? {

@@ -49,10 +49,7 @@ impl Options {
             config,
             models: models.into(),
             engine: EngineOptions::default(),
-            serve: serve::Options {
-                name: "expert",
-                ..serve::Options::default()
-            },
+            serve: serve::Options { name: "expert", ..serve::Options::default() },
             announcement: Announcement::default(),
             drain: drain::Options::default(),
             metrics: Metrics::new(),
@@ -114,14 +111,7 @@ impl Service {
     pub fn new(options: Options, listener: TcpListener, store: Store, registry: Arc<dyn Registry>) -> Service {
         let readiness = Readiness::new(options.config.name.as_str()).with_services([SERVICE_NAME]);
         let loaded = readiness.latch("model");
-        Service {
-            options,
-            listener,
-            store,
-            registry,
-            readiness,
-            loaded,
-        }
+        Service { options, listener, store, registry, readiness, loaded }
     }
 
     /// For the admin port: tells what the expert waits for while it starts.
@@ -135,25 +125,14 @@ impl Service {
     /// # Errors
     /// [`Error`] for whatever kept it from starting; nothing is left running.
     pub async fn start(self) -> Result<Handle, Error> {
-        let Service {
-            options,
-            listener,
-            store,
-            registry,
-            readiness,
-            loaded,
-        } = self;
+        let Service { options, listener, store, registry, readiness, loaded } = self;
         let ready = Arc::new(OnceLock::new());
         let server = serve::Server::new(listener, options.serve.clone());
         let address = server.local_addr().map_err(Error::Serve)?;
         let announced = announce::address(&options.announcement, address)?;
         let identity = Arc::new(Identity::new(&options));
-        let mut running = Running::start(
-            server,
-            &options,
-            readiness,
-            Server::new(Arc::clone(&identity), Arc::clone(&ready)),
-        );
+        let mut running =
+            Running::start(server, &options, readiness, Server::new(Arc::clone(&identity), Arc::clone(&ready)));
 
         let starting = async {
             let model = options.models.join(&options.config.task.model);
@@ -161,20 +140,11 @@ impl Service {
             let task = task::build(&options.config.task.kind, engine.clone()).await?;
             let card = announce::card(&options.config, &[&engine]);
             let bytes_per_unit = bytes_per_token(&options.config, &engine).await.map_err(Error::Model)?;
-            let measured = announce::Measured {
-                cost: engine.cost(),
-                bytes_per_unit,
-            };
+            let measured = announce::Measured { cost: engine.cost(), bytes_per_unit };
             let record = announce::record(&identity, &card, &options.announcement, announced, &measured);
             // Set before SERVING is said, so that the first call after it finds an expert.
             let knowledge = task.knowledge().cloned();
-            if ready
-                .set(Ready {
-                    card: card.clone(),
-                    task,
-                })
-                .is_err()
-            {
+            if ready.set(Ready { card: card.clone(), task }).is_err() {
                 tracing::error!("an expert was made ready twice");
             }
             loaded.set();
@@ -200,14 +170,7 @@ impl Service {
             });
         }
         tracing::info!(expert = identity.expert, instance = identity.instance, %address, "in service");
-        Ok(Handle {
-            address,
-            identity,
-            ready,
-            registration,
-            options: options.drain,
-            running,
-        })
+        Ok(Handle { address, identity, ready, registration, options: options.drain, running })
     }
 }
 
@@ -254,13 +217,7 @@ impl Handle {
 
     /// Takes the expert out of service: no call that could be answered is lost.
     pub async fn stop(mut self) -> drain::Report {
-        let Running {
-            readiness,
-            tasks,
-            stop,
-            long_streams,
-            in_flight,
-        } = &mut self.running;
+        let Running { readiness, tasks, stop, long_streams, in_flight } = &mut self.running;
         let leaving = drain::Leaving {
             readiness,
             registration: Some(&*self.registration),
@@ -282,23 +239,12 @@ impl Handle {
 impl Running {
     fn start(server: serve::Server, options: &Options, readiness: Readiness, expert: Server) -> Running {
         let limit = options.serve.limits.max_message_bytes;
-        let expert = ExpertServiceServer::new(expert)
-            .max_decoding_message_size(limit)
-            .max_encoding_message_size(limit);
-        let server = server
-            .with_metrics(&options.metrics)
-            .with_health([readiness.clone()])
-            .add_service(expert);
+        let expert = ExpertServiceServer::new(expert).max_decoding_message_size(limit).max_encoding_message_size(limit);
+        let server = server.with_metrics(&options.metrics).with_health([readiness.clone()]).add_service(expert);
         let (stop, long_streams, in_flight) = (CancellationToken::new(), server.long_streams(), server.in_flight());
         let mut tasks = JoinSet::new();
         tasks.spawn(server.serve(stop.clone(), grace(options.drain)));
-        Running {
-            readiness,
-            tasks,
-            stop,
-            long_streams,
-            in_flight,
-        }
+        Running { readiness, tasks, stop, long_streams, in_flight }
     }
 
     async fn failed(&mut self) -> Error {
@@ -320,14 +266,7 @@ async fn bytes_per_token(config: &Config, engine: &Engine) -> Result<f64, consil
     }
     let (mut bytes, mut tokens) = (0, 0);
     for text in config.examples.iter().chain([&config.summary]).take(SAMPLES) {
-        let output = engine
-            .text(
-                text,
-                Call {
-                    deadline: Instant::now() + SAMPLE_PATIENCE,
-                },
-            )
-            .await?;
+        let output = engine.text(text, Call { deadline: Instant::now() + SAMPLE_PATIENCE }).await?;
         // What was cut off has bytes and no tokens.
         if !output.truncated {
             bytes += text.len();
@@ -340,10 +279,7 @@ async fn bytes_per_token(config: &Config, engine: &Engine) -> Result<f64, consil
 /// What is left of the drain's budget for running calls when every earlier step takes its longest: cutting them off is
 /// the server's own work, so it must come to that before the drain gives up on the server.
 fn grace(drain: drain::Options) -> Duration {
-    drain
-        .budget
-        .saturating_sub(drain.settle)
-        .saturating_sub(drain.registry * 2)
+    drain.budget.saturating_sub(drain.settle).saturating_sub(drain.registry * 2)
 }
 
 fn failure(ended: Result<Result<(), serve::Error>, tokio::task::JoinError>) -> Option<Error> {

@@ -40,11 +40,9 @@ impl From<Invalid> for Refused {
 
 fn refusal(refused: Refused) -> Refusal {
     match refused {
-        Refused::UnknownExpert => Refusal::new(
-            Code::NotFound,
-            "UNKNOWN_EXPERT",
-            "no expert of this name is served here",
-        ),
+        Refused::UnknownExpert => {
+            Refusal::new(Code::NotFound, "UNKNOWN_EXPERT", "no expert of this name is served here")
+        }
         // Elsewhere at once: another instance may be ready.
         Refused::Starting => Refusal::new(Code::Unavailable, "STARTING", "the expert is still loading its model")
             .with_retry_after(Duration::ZERO),
@@ -60,12 +58,10 @@ fn refusal(refused: Refused) -> Refusal {
 fn engine(error: EngineError) -> Refusal {
     match error {
         EngineError::Invalid { field, problem } => invalid(&query_field(&field), &problem),
-        EngineError::QueueFull { retry_after } => Refusal::new(
-            Code::ResourceExhausted,
-            "QUEUE_FULL",
-            "too much waits for the model already",
-        )
-        .with_retry_after(retry_after),
+        EngineError::QueueFull { retry_after } => {
+            Refusal::new(Code::ResourceExhausted, "QUEUE_FULL", "too much waits for the model already")
+                .with_retry_after(retry_after)
+        }
         EngineError::DeadlineExceeded => late(),
         EngineError::Closed => {
             Refusal::new(Code::Unavailable, "STOPPING", "the expert is about to stop").with_retry_after(Duration::ZERO)
@@ -91,11 +87,7 @@ fn invalid(field: &str, problem: &str) -> Refusal {
 }
 
 fn late() -> Refusal {
-    Refusal::new(
-        Code::DeadlineExceeded,
-        "DEADLINE_EXCEEDED",
-        "the deadline passed before the answer was there",
-    )
+    Refusal::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "the deadline passed before the answer was there")
 }
 
 fn failed(problem: impl Into<String>) -> Refusal {
@@ -115,41 +107,23 @@ mod tests {
     #[test]
     fn every_refusal_has_a_code_and_a_reason() {
         let engine = |error| Refused::Failed(Failure::Engine(error));
-        let full = || EngineError::QueueFull {
-            retry_after: Duration::from_millis(40),
-        };
-        let output = Failure::Output {
-            output: "mood".to_owned(),
-            problem: "is missing",
-        };
+        let full = || EngineError::QueueFull { retry_after: Duration::from_millis(40) };
+        let output = Failure::Output { output: "mood".to_owned(), problem: "is missing" };
         let table = [
             (Refused::UnknownExpert, Code::NotFound, "UNKNOWN_EXPERT"),
             (Refused::Starting, Code::Unavailable, "STARTING"),
             (Refused::Late, Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
-            (
-                engine(EngineError::DeadlineExceeded),
-                Code::DeadlineExceeded,
-                "DEADLINE_EXCEEDED",
-            ),
+            (engine(EngineError::DeadlineExceeded), Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
             (engine(full()), Code::ResourceExhausted, "QUEUE_FULL"),
             (engine(EngineError::Closed), Code::Unavailable, "STOPPING"),
-            (
-                engine(EngineError::Failed {
-                    problem: "out of memory".to_owned(),
-                }),
-                Code::Internal,
-                "MODEL_FAILED",
-            ),
+            (engine(EngineError::Failed { problem: "out of memory".to_owned() }), Code::Internal, "MODEL_FAILED"),
             (Refused::Failed(output), Code::Internal, "MODEL_FAILED"),
             (Refused::NoAnswer, Code::Internal, "DEFECT"),
             (Refused::NoDeadline, Code::Internal, "DEFECT"),
         ];
         for (refused, code, reason) in table {
             let status = Status::from(refused);
-            assert_eq!(
-                (status.code(), errors::reason(&status).as_deref()),
-                (code, Some(reason))
-            );
+            assert_eq!((status.code(), errors::reason(&status).as_deref()), (code, Some(reason)));
         }
         let status = Status::from(engine(full()));
         assert_eq!(errors::retry_after(&status), Some(Duration::from_millis(40)));
@@ -162,10 +136,7 @@ mod tests {
             ("inputs[a]", "query.parts[a]"),
             ("inputs[a].shape", "query.parts[a].tensor.shape"),
         ] {
-            let error = EngineError::Invalid {
-                field: field.to_owned(),
-                problem: "is wrong".to_owned(),
-            };
+            let error = EngineError::Invalid { field: field.to_owned(), problem: "is wrong".to_owned() };
             let violations = errors::violations(&Refused::Failed(Failure::Engine(error)).into());
             assert_eq!(violations[0].field, expected);
         }

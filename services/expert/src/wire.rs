@@ -37,30 +37,16 @@ pub(crate) fn query(
     }
     match reads {
         Reads::Text if query.text.trim().is_empty() => Err(invalid("query.text", "is empty; this expert reads text")),
-        Reads::Text if !query.parts.is_empty() => Err(invalid(
-            "query.parts[0]",
-            "is not read by this expert, which takes text only",
-        )),
-        Reads::Text => Ok(Query {
-            text: query.text,
-            vector: embedding.map(vector),
-            tensors: Vec::new(),
-        }),
-        Reads::Tensors if query.parts.is_empty() => Err(invalid(
-            "query.parts",
-            "is empty; this expert reads a tensor for each of its model's inputs",
-        )),
+        Reads::Text if !query.parts.is_empty() => {
+            Err(invalid("query.parts[0]", "is not read by this expert, which takes text only"))
+        }
+        Reads::Text => Ok(Query { text: query.text, vector: embedding.map(vector), tensors: Vec::new() }),
+        Reads::Tensors if query.parts.is_empty() => {
+            Err(invalid("query.parts", "is empty; this expert reads a tensor for each of its model's inputs"))
+        }
         Reads::Tensors => {
-            let tensors = query
-                .parts
-                .into_iter()
-                .enumerate()
-                .map(|(index, part)| tensor(index, part));
-            Ok(Query {
-                text: query.text,
-                vector: None,
-                tensors: tensors.collect::<Result<_, _>>()?,
-            })
+            let tensors = query.parts.into_iter().enumerate().map(|(index, part)| tensor(index, part));
+            Ok(Query { text: query.text, vector: None, tensors: tensors.collect::<Result<_, _>>()? })
         }
     }
 }
@@ -92,14 +78,10 @@ pub(crate) fn card(card: &registry::Card) -> v1::Card {
         objective: card.slo.objective,
         first_token: card.slo.first_token.map(duration),
     };
-    let serves = card
-        .serves
-        .iter()
-        .map(|(dimension, values)| (dimension.clone(), v1::Values { values: values.clone() }));
-    let models = card.models.iter().map(|model| v1::ModelRef {
-        name: model.name.clone(),
-        digest: model.digest.clone(),
-    });
+    let serves =
+        card.serves.iter().map(|(dimension, values)| (dimension.clone(), v1::Values { values: values.clone() }));
+    let models =
+        card.models.iter().map(|model| v1::ModelRef { name: model.name.clone(), digest: model.digest.clone() });
     v1::Card {
         expert: card.expert.clone(),
         version: card.version.clone(),
@@ -131,31 +113,17 @@ pub(crate) fn duration(duration: Duration) -> prost_types::Duration {
 }
 
 fn vector(embedding: v1::Embedding) -> Vector {
-    Vector {
-        model_digest: embedding.model_digest.into(),
-        values: embedding.vector,
-    }
+    Vector { model_digest: embedding.model_digest.into(), values: embedding.vector }
 }
 
 fn tensor(index: usize, part: v1::Part) -> Result<Tensor, Invalid> {
     let Some(v1::part::Content::Tensor(tensor)) = part.content else {
-        return Err(invalid(
-            format!("query.parts[{index}]"),
-            "is not a tensor, which is all that this expert takes",
-        ));
+        return Err(invalid(format!("query.parts[{index}]"), "is not a tensor, which is all that this expert takes"));
     };
     let datatype: DataType = tensor.datatype.parse().map_err(|_| {
-        invalid(
-            format!("query.parts[{index}].tensor.datatype"),
-            "is not a datatype of the Open Inference Protocol",
-        )
+        invalid(format!("query.parts[{index}].tensor.datatype"), "is not a datatype of the Open Inference Protocol")
     })?;
-    Ok(Tensor {
-        name: tensor.name,
-        datatype,
-        shape: tensor.shape,
-        data: tensor.data,
-    })
+    Ok(Tensor { name: tensor.name, datatype, shape: tensor.shape, data: tensor.data })
 }
 
 fn body(body: Body) -> v1::answer::Body {
@@ -164,12 +132,12 @@ fn body(body: Body) -> v1::answer::Body {
             model_digest: vector.model_digest.as_ref().to_owned(),
             vector: vector.values,
         }),
-        Body::Classification(heads) => v1::answer::Body::Classification(v1::Classification {
-            heads: heads.iter().map(head).collect(),
-        }),
-        Body::Passages(passages) => v1::answer::Body::Passages(v1::Passages {
-            passages: passages.iter().map(passage).collect(),
-        }),
+        Body::Classification(heads) => {
+            v1::answer::Body::Classification(v1::Classification { heads: heads.iter().map(head).collect() })
+        }
+        Body::Passages(passages) => {
+            v1::answer::Body::Passages(v1::Passages { passages: passages.iter().map(passage).collect() })
+        }
         Body::Tensors(tensors) => {
             let tensors = tensors.into_iter().map(|tensor| v1::Tensor {
                 name: tensor.name,
@@ -177,9 +145,7 @@ fn body(body: Body) -> v1::answer::Body {
                 shape: tensor.shape,
                 data: tensor.data,
             });
-            v1::answer::Body::Tensors(v1::Tensors {
-                tensors: tensors.collect(),
-            })
+            v1::answer::Body::Tensors(v1::Tensors { tensors: tensors.collect() })
         }
     }
 }
@@ -189,18 +155,12 @@ fn head(head: &Head) -> v1::classification::Head {
         name: label.name.as_ref().to_owned(),
         probability: label.probability,
     });
-    v1::classification::Head {
-        name: head.name.as_ref().to_owned(),
-        labels: labels.collect(),
-    }
+    v1::classification::Head { name: head.name.as_ref().to_owned(), labels: labels.collect() }
 }
 
 fn passage(passage: &Passage) -> v1::Passage {
     // Texts are limited to a few thousand bytes when knowledge is read, so the casts lose nothing.
-    let best = passage.best.as_ref().map(|span| v1::Span {
-        start: span.start as u32,
-        end: span.end as u32,
-    });
+    let best = passage.best.as_ref().map(|span| v1::Span { start: span.start as u32, end: span.end as u32 });
     v1::Passage {
         id: passage.id.as_ref().to_owned(),
         title: passage.title.as_ref().to_owned(),
@@ -221,10 +181,7 @@ fn source(source: &Source) -> v1::Source {
 }
 
 fn invalid(field: impl Into<String>, problem: impl Into<String>) -> Invalid {
-    Invalid {
-        field: field.into(),
-        problem: problem.into(),
-    }
+    Invalid { field: field.into(), problem: problem.into() }
 }
 
 #[cfg(test)]

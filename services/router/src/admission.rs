@@ -16,7 +16,11 @@ use crate::{
 pub const MAX_TEXT_BYTES: usize = 64 * 1024;
 /// The most experts that one request may ask for.
 pub const MAX_TOP_K: usize = 16;
-const MAX_REQUEST_ID_BYTES: usize = 128;
+/// The longest request id, and the longest name of anything, bytes.
+pub(crate) const MAX_REQUEST_ID_BYTES: usize = 128;
+const MAX_NAME_BYTES: usize = 128;
+/// Attributes of a query, values of an attribute, experts of a wish: more of them is no question any more.
+const MAX_ENTRIES: usize = 64;
 
 /// A request as it came in.
 #[derive(Debug)]
@@ -87,18 +91,14 @@ impl Admission {
         check_id(&request.id, &mut violations);
         check_text(&request, &mut violations);
         check_options(&request.options, &mut violations);
-        violations.extend(gate.check_attributes(&request.query.attributes));
+        check_attributes(&request, gate, &mut violations);
         if !violations.is_empty() {
             return Err(Error::Invalid { violations });
         }
         check_experts(&request.options, catalog)?;
         let received = Instant::now();
         let deadline = request.deadline.unwrap_or(received + self.default_deadline);
-        Ok(Admitted {
-            request,
-            deadline,
-            received,
-        })
+        Ok(Admitted { request, deadline, received })
     }
 }
 
@@ -113,10 +113,8 @@ fn check_id(id: &str, violations: &mut Vec<Violation>) {
 fn check_text(request: &Request, violations: &mut Vec<Violation>) {
     let text = &request.query.text;
     if text.len() > MAX_TEXT_BYTES {
-        let problem = format!(
-            "{} bytes; expected at most {MAX_TEXT_BYTES}, longer material goes into parts",
-            text.len()
-        );
+        let problem =
+            format!("{} bytes; expected at most {MAX_TEXT_BYTES}, longer material goes into parts", text.len());
         violations.push(Violation::new("query.text", problem));
     }
     if text.trim().is_empty() && !request.payload.has_parts() {
@@ -124,41 +122,51 @@ fn check_text(request: &Request, violations: &mut Vec<Violation>) {
     }
 }
 
+fn check_attributes(request: &Request, gate: &Gate, violations: &mut Vec<Violation>) {
+    let attributes = &request.query.attributes;
+    if attributes.len() > MAX_ENTRIES || attributes.values().any(|values| values.len() > MAX_ENTRIES) {
+        let problem = format!("expected at most {MAX_ENTRIES} attributes of at most {MAX_ENTRIES} values each");
+        violations.push(Violation::new("query.attributes", problem));
+    } else {
+        violations.extend(gate.check_attributes(attributes));
+    }
+}
+
 fn check_options(options: &Options, violations: &mut Vec<Violation>) {
     if let Some(top_k) = options.top_k
         && !(1..=MAX_TOP_K).contains(&top_k)
     {
-        violations.push(Violation::new(
-            "options.top_k",
-            format!("{top_k}; expected 1 to {MAX_TOP_K}"),
-        ));
+        violations.push(Violation::new("options.top_k", format!("{top_k}; expected 1 to {MAX_TOP_K}")));
     }
     if let Some(bar) = options.min_confidence
         && !(0.0..=1.0).contains(&bar)
     {
-        violations.push(Violation::new(
-            "options.min_confidence",
-            format!("{bar}; expected 0 to 1"),
-        ));
+        violations.push(Violation::new("options.min_confidence", format!("{bar}; expected 0 to 1")));
+    }
+    check_names("options.experts", options.experts.iter(), violations);
+    check_names("options.versions", options.versions.keys(), violations);
+}
+
+/// Bounds what may be repeated in an error.
+fn check_names<'a>(field: &str, names: impl ExactSizeIterator<Item = &'a String>, violations: &mut Vec<Violation>) {
+    if names.len() > MAX_ENTRIES {
+        violations.push(Violation::new(field, format!("{}; expected at most {MAX_ENTRIES}", names.len())));
+    }
+    if names.into_iter().any(|name| name.len() > MAX_NAME_BYTES) {
+        violations.push(Violation::new(field, format!("expected names of at most {MAX_NAME_BYTES} bytes")));
     }
 }
 
 fn check_experts(options: &Options, catalog: &Catalog) -> Result<(), Error> {
     for expert in &options.experts {
         if !catalog.knows(expert) {
-            return Err(Error::Unknown {
-                field: "options.experts".into(),
-                what: format!("expert \"{expert}\""),
-            });
+            return Err(Error::Unknown { field: "options.experts".into(), what: format!("expert \"{expert}\"") });
         }
     }
     for (expert, version) in &options.versions {
         if !catalog.knows_version(expert, version) {
             let what = format!("version \"{version}\" of expert \"{expert}\"");
-            return Err(Error::Unknown {
-                field: format!("options.versions[{expert}]"),
-                what,
-            });
+            return Err(Error::Unknown { field: format!("options.versions[{expert}]"), what });
         }
     }
     Ok(())

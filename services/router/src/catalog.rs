@@ -25,16 +25,10 @@ impl Catalog {
     /// The next view; instances that did not change keep their endpoint and with it their history.
     pub(crate) fn next(&self, snapshot: Arc<Snapshot>, connect: &dyn Connect) -> Self {
         let pools = snapshot.experts.iter().map(|(name, expert)| {
-            let pool = self
-                .pools
-                .get(name)
-                .map_or_else(Pool::default, |pool| Pool::clone(pool));
+            let pool = self.pools.get(name).map_or_else(Pool::default, |pool| Pool::clone(pool));
             (name.clone(), Arc::new(pool.next(expert, connect)))
         });
-        Self {
-            pools: pools.collect(),
-            snapshot,
-        }
+        Self { pools: pools.collect(), snapshot }
     }
 
     pub(crate) fn snapshot(&self) -> &Arc<Snapshot> {
@@ -50,10 +44,7 @@ impl Catalog {
     }
 
     pub(crate) fn knows_version(&self, expert: &str, version: &str) -> bool {
-        self.snapshot
-            .experts
-            .get(expert)
-            .is_some_and(|expert| expert.cards.contains_key(version))
+        self.snapshot.experts.get(expert).is_some_and(|expert| expert.cards.contains_key(version))
     }
 
     /// The pinned version, else the newest with a live instance, else the newest.
@@ -63,18 +54,12 @@ impl Catalog {
         let live = |version: &str| pool.map_or(0, |pool| pool.live(version));
         if let Some(version) = pinned {
             let card = known.cards.get(version)?;
-            return Some(Target {
-                card,
-                live: live(version),
-            });
+            return Some(Target { card, live: live(version) });
         }
         let mut cards = newest_first(known);
         let newest = *cards.first()?;
         let card = cards.drain(..).find(|card| live(&card.version) > 0).unwrap_or(newest);
-        Some(Target {
-            card,
-            live: live(&card.version),
-        })
+        Some(Target { card, live: live(&card.version) })
     }
 }
 
@@ -88,10 +73,7 @@ pub(crate) fn newest_first(expert: &Expert) -> Vec<&Arc<Card>> {
 /// Orders `2` before `10` and `1.9.0` before `1.10.0`: numbers as numbers, everything else as text.
 fn by_version(a: &str, b: &str) -> Ordering {
     let parts = |version: &str| -> Vec<(Option<u64>, String)> {
-        version
-            .split(['.', '-', '+'])
-            .map(|part| (part.parse().ok(), part.to_owned()))
-            .collect()
+        version.split(['.', '-', '+']).map(|part| (part.parse().ok(), part.to_owned())).collect()
     };
     parts(a).cmp(&parts(b))
 }

@@ -21,37 +21,24 @@ pub(crate) fn merge(replies: &[Reply], combine: Combine, missing: bool) -> Resul
     let mut ordered: Vec<&Reply> = replies.iter().collect();
     ordered.sort_by_key(|reply| reply.leg);
 
-    let answers: Vec<(&Reply, &Answer)> = ordered
-        .iter()
-        .filter_map(|reply| Some((*reply, reply.result.as_ref().ok()?)))
-        .collect();
+    let answers: Vec<(&Reply, &Answer)> =
+        ordered.iter().filter_map(|reply| Some((*reply, reply.result.as_ref().ok()?))).collect();
     let Some((_, best)) = answers.first() else {
         return Err(first_failure(&ordered));
     };
     let answer = match combine {
         Combine::Best => (*best).clone(),
-        Combine::All => Answer::of_sections(
-            best,
-            answers
-                .iter()
-                .map(|(reply, answer)| (&*reply.expert, &*reply.version, *answer)),
-        ),
+        Combine::All => {
+            Answer::of_sections(best, answers.iter().map(|(reply, answer)| (&*reply.expert, &*reply.version, *answer)))
+        }
     };
-    Ok(Merged {
-        answer,
-        partial: missing || answers.len() < ordered.len(),
-    })
+    Ok(Merged { answer, partial: missing || answers.len() < ordered.len() })
 }
 
 fn first_failure(ordered: &[&Reply]) -> Error {
-    let failed = ordered
-        .iter()
-        .find_map(|reply| Some((reply, reply.result.as_ref().err()?)));
+    let failed = ordered.iter().find_map(|reply| Some((reply, reply.result.as_ref().err()?)));
     match failed {
-        Some((reply, failure)) => Error::Failed {
-            expert: reply.expert.to_string(),
-            failure: Failure::clone(failure),
-        },
+        Some((reply, failure)) => Error::Failed { expert: reply.expert.to_string(), failure: Failure::clone(failure) },
         None => Error::DeadlineExceeded,
     }
 }

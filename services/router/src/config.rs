@@ -109,10 +109,7 @@ struct Raw {
 
 impl Raw {
     fn check(self, file: &str, base: &Path) -> Result<Config, Mistakes> {
-        let mut found = Found {
-            file,
-            mistakes: Mistakes::default(),
-        };
+        let mut found = Found { file, mistakes: Mistakes::default() };
         if !is_dns_label(&self.name) {
             let expected = format!("1 to {MAX_NAME_BYTES} lower-case letters, digits and '-', not at either end");
             found.add("name", format!("{:?}", self.name), &expected);
@@ -122,26 +119,14 @@ impl Raw {
         let default_deadline = found.positive("default_deadline", self.default_deadline.unwrap_or(DEFAULT_DEADLINE));
         let max_deadline = found.positive("max_deadline", self.max_deadline.unwrap_or(DEFAULT_MAX_DEADLINE));
         if default_deadline > max_deadline {
-            found.add(
-                "default_deadline",
-                "longer than max_deadline".into(),
-                "at most max_deadline",
-            );
+            found.add("default_deadline", "longer than max_deadline".into(), "at most max_deadline");
         }
         let models = base.join(self.models.unwrap_or_else(|| "models".into()));
         if !models.is_dir() {
-            found.add(
-                "models",
-                format!("{} is no directory", models.display()),
-                "the directory that holds the models",
-            );
+            found.add("models", format!("{} is no directory", models.display()), "the directory that holds the models");
         }
         if self.gate.encoder.is_empty() {
-            found.add(
-                "gate.encoder",
-                "missing".into(),
-                "the name of a model that turns texts into vectors",
-            );
+            found.add("gate.encoder", "missing".into(), "the name of a model that turns texts into vectors");
         }
         let experts = found.experts(base, &self.experts);
         found.mistakes.into_result()?;
@@ -170,21 +155,12 @@ struct Found<'a> {
 impl Found<'_> {
     fn add(&mut self, path: &str, problem: String, expected: &str) {
         let (file, path, expected) = (self.file.to_owned(), path.to_owned(), expected.to_owned());
-        self.mistakes.push(Mistake {
-            file,
-            path,
-            problem,
-            expected,
-        });
+        self.mistakes.push(Mistake { file, path, problem, expected });
     }
 
     fn address(&mut self, path: &str, text: &str) -> SocketAddr {
         text.parse().unwrap_or_else(|_| {
-            self.add(
-                path,
-                format!("{text:?} is no address"),
-                "an IP address and a port, for example 127.0.0.1:7600",
-            );
+            self.add(path, format!("{text:?} is no address"), "an IP address and a port, for example 127.0.0.1:7600");
             SocketAddr::from(([127, 0, 0, 1], 0))
         })
     }
@@ -199,11 +175,7 @@ impl Found<'_> {
     /// The files that the patterns name. A pattern that names none is a mistake: a typo would lose an expert.
     fn experts(&mut self, base: &Path, patterns: &[String]) -> Vec<PathBuf> {
         if patterns.is_empty() {
-            self.add(
-                "experts",
-                "missing".into(),
-                "files that describe experts, for example [experts/*/expert.yaml]",
-            );
+            self.add("experts", "missing".into(), "files that describe experts, for example [experts/*/expert.yaml]");
         }
         let mut files = Vec::new();
         for (at, pattern) in patterns.iter().enumerate() {
@@ -212,11 +184,7 @@ impl Found<'_> {
             match glob::glob(&complete.to_string_lossy()) {
                 Ok(paths) => files.extend(paths.filter_map(Result::ok)),
                 Err(error) => {
-                    self.add(
-                        &format!("experts[{at}]"),
-                        format!("{pattern:?}: {error}"),
-                        "a path, with * and ?",
-                    );
+                    self.add(&format!("experts[{at}]"), format!("{pattern:?}: {error}"), "a path, with * and ?");
                     continue;
                 }
             }

@@ -5,10 +5,14 @@ use std::{collections::BTreeMap, time::Duration};
 use consilium_mesh::errors::Refusal;
 use tonic::{Code, Status};
 
+/// Violations that a status names. It travels in headers, and a client that gets too many of those closes the
+/// connection instead of reading them.
+const MAX_VIOLATIONS: usize = 16;
+
 /// Why a request has no answer. Never contains the query.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
-    #[error("{}", violations.iter().map(|v| format!("{}: {}", v.field, v.problem)).collect::<Vec<_>>().join("; "))]
+    #[error("{}", listed(violations))]
     Invalid { violations: Vec<Violation> },
     #[error("{field}: the mesh has no {what}")]
     Unknown { field: String, what: String },
@@ -35,10 +39,7 @@ pub struct Violation {
 
 impl Violation {
     pub(crate) fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self {
-            field: field.into(),
-            problem: problem.into(),
-        }
+        Self { field: field.into(), problem: problem.into() }
     }
 }
 
@@ -52,6 +53,8 @@ pub struct Failure {
     /// Worth another try after this long.
     pub retry_after: Option<Duration>,
     pub metadata: BTreeMap<String, String>,
+    /// What the expert found wrong with the query.
+    pub violations: Vec<Violation>,
 }
 
 impl Failure {
@@ -62,6 +65,7 @@ impl Failure {
             message: message.into(),
             retry_after: None,
             metadata: BTreeMap::new(),
+            violations: Vec::new(),
         }
     }
 }
@@ -70,13 +74,10 @@ impl From<Error> for Status {
     fn from(error: Error) -> Self {
         let message = error.to_string();
         match error {
-            Error::Invalid { violations } => violations
-                .into_iter()
-                .fold(
-                    Refusal::new(Code::InvalidArgument, "INVALID_REQUEST", message),
-                    |refusal, v| refusal.with_violation(v.field, v.problem),
-                )
-                .into_status(),
+            Error::Invalid { violations } => {
+                with_violations(Refusal::new(Code::InvalidArgument, "INVALID_REQUEST", message), violations)
+                    .into_status()
+            }
             Error::Unknown { field, what } => Refusal::new(Code::NotFound, "UNKNOWN_EXPERT", message)
                 .with_metadata("field", field)
                 .with_metadata("missing", what)
@@ -89,11 +90,9 @@ impl From<Error> for Status {
                 .with_metadata("cause", reason)
                 .into_status(),
             Error::Failed { expert, failure } => {
-                let refusal = Refusal::new(failure.code, failure.reason, message).with_metadata("expert", expert);
-                let refusal = failure
-                    .metadata
-                    .into_iter()
-                    .fold(refusal, |refusal, (k, v)| refusal.with_metadata(k, v));
+                let refusal = Refusal::new(failure.code, failure.reason, message);
+                let refusal = failure.metadata.into_iter().fold(refusal, |refusal, (k, v)| refusal.with_metadata(k, v));
+                let refusal = with_violations(refusal, failure.violations).with_metadata("expert", expert);
                 match failure.retry_after {
                     Some(after) => refusal.with_retry_after(after).into_status(),
                     None => refusal.into_status(),
@@ -102,4 +101,20 @@ impl From<Error> for Status {
             Error::Gone => Refusal::new(Code::Cancelled, "CALLER_GONE", message).into_status(),
         }
     }
+}
+
+fn with_violations(refusal: Refusal, violations: Vec<Violation>) -> Refusal {
+    violations
+        .into_iter()
+        .take(MAX_VIOLATIONS)
+        .fold(refusal, |refusal, violation| refusal.with_violation(violation.field, violation.problem))
+}
+
+fn listed(violations: &[Violation]) -> String {
+    let shown = violations.iter().take(MAX_VIOLATIONS).map(|v| format!("{}: {}", v.field, v.problem));
+    let mut text = shown.collect::<Vec<_>>().join("; ");
+    if violations.len() > MAX_VIOLATIONS {
+        text.push_str(&format!("; and {} more", violations.len() - MAX_VIOLATIONS));
+    }
+    text
 }

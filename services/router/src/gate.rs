@@ -44,30 +44,18 @@ impl Gate {
         let mistakes = self.model.check_attributes(attributes).err().unwrap_or_default();
         mistakes
             .into_iter()
-            .map(|mistake| {
-                Violation::new(
-                    mistake.path,
-                    format!("{}; expected {}", mistake.problem, mistake.expected),
-                )
-            })
+            .map(|mistake| Violation::new(mistake.path, format!("{}; expected {}", mistake.problem, mistake.expected)))
             .collect()
     }
 
     /// Decides. Never fails: that nobody is there to answer is a decision as well.
     pub(crate) async fn decide(&self, admitted: &Admitted, catalog: &Catalog) -> Decision {
         let options = admitted.options();
-        let wishes = Wishes {
-            top_k: options.top_k,
-            min_confidence: options.min_confidence,
-            experts: options.experts.clone(),
-        };
+        let wishes =
+            Wishes { top_k: options.top_k, min_confidence: options.min_confidence, experts: options.experts.clone() };
         let gate = self.model.decide(admitted.query(), &wishes, admitted.deadline()).await;
         let decision = self.hold_against(gate, options.versions.clone(), catalog);
-        self.metrics.decision(
-            decision.gate.outcome.as_str(),
-            decision.reason,
-            decision.gate.tier.as_str(),
-        );
+        self.metrics.decision(decision.gate.outcome.as_str(), decision.reason, decision.gate.tier.as_str());
         decision
     }
 
@@ -100,10 +88,9 @@ impl Gate {
             gate.outcome = Outcome::Unavailable;
             if let Some(stand_in) = gate.candidates.iter_mut().find(|candidate| eligible(candidate)) {
                 stand_in.selected = true;
-                stand_in.reasons.insert(
-                    0,
-                    format!("stands in for {}, which has no live instance", unavailable.join(", ")),
-                );
+                stand_in
+                    .reasons
+                    .insert(0, format!("stands in for {}, which has no live instance", unavailable.join(", ")));
                 gate.outcome = Outcome::Fallback;
             }
         }
@@ -112,13 +99,7 @@ impl Gate {
             .iter()
             .find(|candidate| eligible(candidate) && !candidate.selected)
             .map(|candidate| candidate.expert.clone());
-        Decision {
-            gate,
-            reason,
-            pinned,
-            unavailable,
-            reserve,
-        }
+        Decision { gate, reason, pinned, unavailable, reserve }
     }
 }
 
@@ -164,18 +145,15 @@ impl Decision {
         match self.gate.outcome {
             Outcome::Dispatched | Outcome::Fallback => Ok(false),
             Outcome::Refused => Ok(true),
-            Outcome::Unavailable if !self.unavailable.is_empty() => Err(Error::NoLiveInstance {
-                experts: self.unavailable.clone(),
-            }),
+            Outcome::Unavailable if !self.unavailable.is_empty() => {
+                Err(Error::NoLiveInstance { experts: self.unavailable.clone() })
+            }
             Outcome::Unavailable if self.gate.reason == Reason::DeadlineExceeded => Err(Error::DeadlineExceeded),
             Outcome::Unavailable => Err(Error::GateUnavailable { reason: self.reason }),
         }
     }
 
     fn choice<'a>(&'a self, expert: &'a str) -> Choice<'a> {
-        Choice {
-            expert,
-            version: self.pinned.get(expert).map(String::as_str),
-        }
+        Choice { expert, version: self.pinned.get(expert).map(String::as_str) }
     }
 }

@@ -9,6 +9,7 @@ use consilium_mesh::{
     health::Latch,
     registry::{Instance, Snapshot},
 };
+use futures::{FutureExt, future::BoxFuture};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
@@ -34,46 +35,78 @@ pub(crate) struct Learner {
     pub(crate) ready: Latch,
 }
 
+/// The cards that the gate knows, by expert: the digests.
+type Cards = BTreeMap<String, String>;
+/// A fit under way, and what it will have taught the gate.
+type Fit = BoxFuture<'static, (Cards, Result<(), consilium_gate::Error>)>;
+
 impl Learner {
-    /// Follows the registry until `stop`, or until the registry is gone.
+    /// Follows the registry until `stop`, or until the registry is gone. Endpoints change at once, also while the gate
+    /// is being fitted: an instance that leaves must be out of the picks before it stops answering.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
-        let mut fitted = None;
+        let mut fitted: Option<Cards> = None;
+        let mut fit: Option<Fit> = None;
         self.snapshots.mark_changed();
         loop {
-            // A fit that failed is tried again, whether or not anything changes meanwhile.
-            let pause = if fitted.is_none() {
-                FIT_AGAIN_AFTER
-            } else {
-                Duration::MAX
-            };
             tokio::select! {
                 () = stop.cancelled() => return,
-                changed = self.snapshots.changed() => if changed.is_err() { return },
-                () = tokio::time::sleep(pause) => {}
-            }
-            let snapshot = Arc::clone(&self.snapshots.borrow_and_update());
-            let catalog = Arc::new(self.catalog.load().next(snapshot, &Plain));
-            self.catalog.store(Arc::clone(&catalog));
-
-            let profiles = profiles(catalog.snapshot());
-            let cards: BTreeMap<_, _> = profiles.iter().map(|p| (p.expert.clone(), p.digest.clone())).collect();
-            if fitted.as_ref() != Some(&cards) {
-                match self.gate.fit(profiles).await {
-                    Ok(()) => {
-                        tracing::info!(experts = cards.len(), revision = %self.gate.revision(), "the gate is fitted");
-                        fitted = Some(cards);
+                changed = self.snapshots.changed() => {
+                    if changed.is_err() {
+                        return;
                     }
-                    Err(error) => {
-                        tracing::error!(error = &error as &dyn std::error::Error, "the gate keeps what it knew");
-                        fitted = None;
-                        continue;
+                    self.follow();
+                }
+                (cards, outcome) = running(&mut fit) => {
+                    fit = None;
+                    match outcome {
+                        Ok(()) => {
+                            tracing::info!(experts = cards.len(), revision = %self.gate.revision(), "the gate is fitted");
+                            fitted = Some(cards);
+                        }
+                        Err(error) => {
+                            tracing::error!(error = &error as &dyn std::error::Error, "the gate keeps what it knew");
+                            fit = Some(self.fit(FIT_AGAIN_AFTER));
+                        }
                     }
                 }
             }
-            self.published.send_replace(catalog);
-            self.ready.set();
+            let catalog = self.catalog.load_full();
+            if fitted.as_ref() == Some(&cards(&profiles(catalog.snapshot()))) {
+                self.published.send_replace(catalog);
+                self.ready.set();
+            } else if fit.is_none() {
+                fit = Some(self.fit(Duration::ZERO));
+            }
         }
     }
+
+    fn follow(&mut self) {
+        let snapshot = Arc::clone(&self.snapshots.borrow_and_update());
+        self.catalog.store(Arc::new(self.catalog.load().next(snapshot, &Plain)));
+    }
+
+    /// Fits the gate to the cards that are known once `after` has passed.
+    fn fit(&self, after: Duration) -> Fit {
+        let (gate, catalog) = (Arc::clone(&self.gate), Arc::clone(&self.catalog));
+        async move {
+            tokio::time::sleep(after).await;
+            let profiles = profiles(catalog.load().snapshot());
+            (cards(&profiles), gate.fit(profiles).await)
+        }
+        .boxed()
+    }
+}
+
+/// The fit's end; never, where there is none.
+async fn running(fit: &mut Option<Fit>) -> (Cards, Result<(), consilium_gate::Error>) {
+    match fit {
+        Some(fit) => fit.await,
+        None => std::future::pending().await,
+    }
+}
+
+fn cards(profiles: &[Profile]) -> Cards {
+    profiles.iter().map(|profile| (profile.expert.clone(), profile.digest.clone())).collect()
 }
 
 /// What the gate learns each expert from: the newest card. Known cards, never live instances: an expert that restarts
@@ -88,12 +121,7 @@ fn profiles(snapshot: &Snapshot) -> Vec<Profile> {
         serves: card.serves.clone(),
         digest: card.digest(),
     };
-    snapshot
-        .experts
-        .values()
-        .filter_map(|expert| newest(expert))
-        .map(profile)
-        .collect()
+    snapshot.experts.values().filter_map(|expert| newest(expert)).map(profile).collect()
 }
 
 /// Channels as the records announce them. The mesh inside one process has no certificates.

@@ -26,13 +26,19 @@ use consilium_gate::Encoder;
 use consilium_mesh::{drain, health::Readiness, limits::Limits, metrics::Metrics, registry::Registry, serve};
 use consilium_proto::v1::{catalog_service_server::CatalogServiceServer, router_service_server::RouterServiceServer};
 use tokio::{net::TcpListener, sync::watch};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
 
 pub use self::{
     admission::{MAX_TEXT_BYTES, MAX_TOP_K},
     config::Config,
     server::REQUEST_ID,
 };
+
+/// The largest reply, bytes. It holds an expert's answer up to three times: in the reply, combined, and as a section.
+pub const MAX_REPLY_BYTES: usize = 4 * consilium_mesh::limits::MAX_MESSAGE_BYTES;
 
 /// What a router needs beside its configuration.
 pub struct Parts {
@@ -60,13 +66,7 @@ pub enum Error {
 /// Serves until `stop`, then leaves in order: not ready, keep serving while callers take notice, end long streams,
 /// finish what runs.
 pub async fn run(config: Config, parts: Parts, stop: CancellationToken) -> Result<drain::Report, Error> {
-    let Parts {
-        listener,
-        registry,
-        encoder,
-        metrics,
-        readiness,
-    } = parts;
+    let Parts { listener, registry, encoder, metrics, readiness } = parts;
     let learnt = readiness.latch("gate");
     let model = Arc::new(consilium_gate::Gate::new(config.gate.clone(), encoder).map_err(Error::Gate)?);
     let catalog = Arc::new(ArcSwap::from_pointee(catalog::Catalog::default()));
@@ -76,16 +76,11 @@ pub async fn run(config: Config, parts: Parts, stop: CancellationToken) -> Resul
     let options = serve::Options {
         name: "router",
         limits,
-        deadlines: serve::Deadlines {
-            default: config.default_deadline,
-            max: config.max_deadline,
-        },
+        deadlines: serve::Deadlines { default: config.default_deadline, max: config.max_deadline },
         tls: None,
         reflection: config.reflection,
     };
-    let server = serve::Server::new(listener, options)
-        .with_metrics(&metrics)
-        .with_health([readiness.clone()]);
+    let server = serve::Server::new(listener, options).with_metrics(&metrics).with_health([readiness.clone()]);
     let (in_flight, long_streams) = (server.in_flight(), server.long_streams());
 
     let tasks = TaskTracker::new();
@@ -101,70 +96,44 @@ pub async fn run(config: Config, parts: Parts, stop: CancellationToken) -> Resul
     tasks.spawn(learner.run(ending.clone()));
 
     let pipeline = pipeline::Pipeline {
-        admission: admission::Admission {
-            default_deadline: config.default_deadline,
-        },
-        gate: gate::Gate {
-            model,
-            fallback: config.gate.fallback.clone(),
-            metrics: counters.clone(),
-        },
+        admission: admission::Admission { default_deadline: config.default_deadline },
+        gate: gate::Gate { model, fallback: config.gate.fallback.clone(), metrics: counters.clone() },
         caller: call::Caller::new(Arc::clone(&catalog), counters.clone(), limits.max_message_bytes),
         catalog,
     };
-    let router = server::Router {
-        pipeline: Arc::new(pipeline),
-        tasks: tasks.clone(),
-    };
-    let catalogs = server::Catalogs {
-        mesh: config.name.clone(),
-        changes,
-        metrics: counters,
-    };
+    let router = server::Router { pipeline: Arc::new(pipeline), tasks: tasks.clone() };
+    let catalogs = server::Catalogs { mesh: config.name.clone(), changes, metrics: counters };
     let server = server
         .add_service(
             RouterServiceServer::new(router)
                 .max_decoding_message_size(limits.max_message_bytes)
-                .max_encoding_message_size(limits.max_message_bytes),
+                .max_encoding_message_size(MAX_REPLY_BYTES),
         )
         .add_service(CatalogServiceServer::new(catalogs));
 
+    // Whatever way this function ends, nothing of it runs on.
+    let _ending = ending.clone().drop_guard();
     let serving = CancellationToken::new();
-    let mut served = tasks.spawn(server.serve(serving.clone(), config.grace));
+    let mut served = AbortOnDropHandle::new(tasks.spawn(server.serve(serving.clone(), config.grace)));
     tokio::select! {
         () = stop.cancelled() => {}
         ended = &mut served => return Err(ended.map_or(Error::Ended, |ended| ended.err().map_or(Error::Ended, Error::Serve))),
     }
-    let leaving = drain::Leaving {
-        readiness: &readiness,
-        registration: None,
-        long_streams,
-        stop: serving,
-        in_flight,
-    };
+    let leaving = drain::Leaving { readiness: &readiness, registration: None, long_streams, stop: serving, in_flight };
     let mut outcome = Ok(());
     let finished = async {
-        outcome = served
-            .await
-            .map_err(|_| Error::Ended)
-            .and_then(|ended| ended.map_err(Error::Serve));
+        outcome = served.await.map_err(|_| Error::Ended).and_then(|ended| ended.map_err(Error::Serve));
         ending.cancel();
         tasks.close();
         tasks.wait().await;
     };
-    let options = drain::Options {
-        settle: config.settle,
-        budget: config.grace,
-        ..drain::Options::default()
-    };
+    let options = drain::Options { settle: config.settle, budget: config.grace, ..drain::Options::default() };
     let report = drain::leave(leaving, finished, options).await;
     outcome.map(|()| report)
 }
 
 impl fmt::Debug for Parts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Parts")
-            .field("listener", &self.listener)
-            .finish_non_exhaustive()
+        f.debug_struct("Parts").field("listener", &self.listener).finish_non_exhaustive()
     }
 }

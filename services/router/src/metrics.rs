@@ -45,63 +45,36 @@ impl Metrics {
     pub(crate) fn on(page: &Page) -> Self {
         let metrics = Self::default();
         page.register(|registry| {
-            registry.register(
-                SLO_GOOD,
-                "Legs that met their expert's objective",
-                metrics.slo_good.clone(),
-            );
-            registry.register(
-                SLO,
-                "Legs that count for their expert's objective",
-                metrics.slo_total.clone(),
-            );
-            registry.register(
-                DECISIONS,
-                "What the gate decided, once per request",
-                metrics.decisions.clone(),
-            );
-            registry.register(
-                ATTEMPTS,
-                "Attempts on instances, retries included",
-                metrics.attempts.clone(),
-            );
+            registry.register(SLO_GOOD, "Legs that met their expert's objective", metrics.slo_good.clone());
+            registry.register(SLO, "Legs that count for their expert's objective", metrics.slo_total.clone());
+            registry.register(DECISIONS, "What the gate decided, once per request", metrics.decisions.clone());
+            registry.register(ATTEMPTS, "Attempts on instances, retries included", metrics.attempts.clone());
         });
         metrics
     }
 
     /// One leg of `expert` that counts.
     pub(crate) fn leg(&self, expert: &str, good: bool) {
-        let labels = ExpertLabels {
-            expert: expert.to_owned(),
-        };
+        let labels = ExpertLabels { expert: expert.to_owned() };
         self.slo_total.get_or_create(&labels).inc();
         self.slo_good.get_or_create(&labels).inc_by(u64::from(good));
     }
 
     /// Good legs and all legs of `expert` so far.
     pub(crate) fn legs(&self, expert: &str) -> (u64, u64) {
-        let labels = ExpertLabels {
-            expert: expert.to_owned(),
-        };
+        let labels = ExpertLabels { expert: expert.to_owned() };
         // Good is read first and counted last: it can lag behind the total, never run ahead of it.
         let good = self.slo_good.get_or_create(&labels).get();
         (good, self.slo_total.get_or_create(&labels).get())
     }
 
     pub(crate) fn decision(&self, outcome: &'static str, reason: &'static str, tier: &'static str) {
-        self.decisions
-            .get_or_create(&DecisionLabels { outcome, reason, tier })
-            .inc();
+        self.decisions.get_or_create(&DecisionLabels { outcome, reason, tier }).inc();
     }
 
     pub(crate) fn attempt(&self, expert: &str, code: tonic::Code) {
         let rpc_response_status_code = consilium_mesh::metrics::code_name(code);
-        self.attempts
-            .get_or_create(&AttemptLabels {
-                expert: expert.to_owned(),
-                rpc_response_status_code,
-            })
-            .inc();
+        self.attempts.get_or_create(&AttemptLabels { expert: expert.to_owned(), rpc_response_status_code }).inc();
     }
 }
 

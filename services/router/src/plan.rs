@@ -68,10 +68,7 @@ pub(crate) fn build(decision: &Decision, catalog: &Catalog, deadline: Instant, n
             stages.push(Stage { legs });
         }
     }
-    allot(
-        &mut stages,
-        deadline.saturating_duration_since(now).saturating_sub(RESERVE),
-    );
+    allot(&mut stages, deadline.saturating_duration_since(now).saturating_sub(RESERVE));
     Plan { stages }
 }
 
@@ -100,25 +97,15 @@ mod tests {
             expert: "e".into(),
             version: "1".into(),
             budget: Duration::ZERO,
-            slo: Slo {
-                latency: Duration::from_millis(*ms),
-                objective: 0.99,
-                first_token: None,
-            },
+            slo: Slo { latency: Duration::from_millis(*ms), objective: 0.99, first_token: None },
             idempotent: true,
             live: 1,
         };
-        Stage {
-            legs: latencies.iter().map(leg).collect(),
-        }
+        Stage { legs: latencies.iter().map(leg).collect() }
     }
 
     fn budgets(stages: &[Stage]) -> Vec<u128> {
-        stages
-            .iter()
-            .flat_map(|stage| &stage.legs)
-            .map(|leg| leg.budget.as_millis())
-            .collect()
+        stages.iter().flat_map(|stage| &stage.legs).map(|leg| leg.budget.as_millis()).collect()
     }
 
     #[test]

@@ -2,7 +2,13 @@
 //! module that knows protobuf. Queries and answers are carried, not opened: a few questions are answered about them,
 //! the rest is the experts' and the clients' business.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use consilium_gate::Vector;
 use consilium_proto::{client::expert_service_client::ExpertServiceClient, v1};
@@ -35,10 +41,7 @@ impl Answer {
             version: version.to_owned(),
             answer: Some(answer.0.clone()),
         };
-        Self(v1::Answer {
-            sections: all.map(section).collect(),
-            ..best.0.clone()
-        })
+        Self(v1::Answer { sections: all.map(section).collect(), ..best.0.clone() })
     }
 
     pub(crate) fn into_message(self) -> v1::Answer {
@@ -87,36 +90,27 @@ impl Call<'_> {
     /// Asks and waits for the whole answer.
     pub(crate) async fn infer(&self, channel: Channel) -> Result<Inferred, Status> {
         let (query, context, embedding) = self.parts();
-        let message = v1::InferRequest {
-            expert: self.expert.to_owned(),
-            query,
-            context,
-            embedding,
-        };
+        let message = v1::InferRequest { expert: self.expert.to_owned(), query, context, embedding };
         let reply = self.client(channel).infer(self.request(message)).await?;
         inferred(reply.into_inner())
     }
 
-    /// Asks, and passes pieces of text on as they come, each with the number of its leg.
-    pub(crate) async fn stream_infer(&self, channel: Channel, leg: usize, texts: &Texts) -> Result<Inferred, Status> {
+    /// Asks, and passes pieces of text on as they come, each with the number of its leg. `said` is set before the first.
+    pub(crate) async fn stream_infer(
+        &self,
+        channel: Channel,
+        leg: usize,
+        (texts, said): (&Texts, &AtomicBool),
+    ) -> Result<Inferred, Status> {
         let (query, context, embedding) = self.parts();
-        let message = v1::StreamInferRequest {
-            expert: self.expert.to_owned(),
-            query,
-            context,
-            embedding,
-        };
-        let mut events = self
-            .client(channel)
-            .stream_infer(self.request(message))
-            .await?
-            .into_inner();
+        let message = v1::StreamInferRequest { expert: self.expert.to_owned(), query, context, embedding };
+        let mut events = self.client(channel).stream_infer(self.request(message)).await?.into_inner();
         while let Some(event) = events.message().await? {
             match event.event {
-                Some(v1::stream_infer_response::Event::Delta(delta)) => texts
-                    .send((leg, delta))
-                    .await
-                    .map_err(|_| Status::cancelled("the caller went away"))?,
+                Some(v1::stream_infer_response::Event::Delta(delta)) => {
+                    said.store(true, Ordering::Relaxed);
+                    texts.send((leg, delta)).await.map_err(|_| Status::cancelled("the caller went away"))?;
+                }
                 Some(v1::stream_infer_response::Event::Done(done)) => return inferred(done),
                 None => {}
             }
@@ -126,10 +120,9 @@ impl Call<'_> {
 
     fn parts(&self) -> (Option<v1::Query>, Option<v1::CallContext>, Option<v1::Embedding>) {
         let (query, context) = &*self.payload.0;
-        let embedding = self.vector.map(|vector| v1::Embedding {
-            model_digest: vector.model_digest.clone(),
-            vector: vector.values.to_vec(),
-        });
+        let embedding = self
+            .vector
+            .map(|vector| v1::Embedding { model_digest: vector.model_digest.clone(), vector: vector.values.to_vec() });
         (Some(query.clone()), Some(context.clone()), embedding)
     }
 
@@ -147,11 +140,6 @@ impl Call<'_> {
 }
 
 fn inferred(reply: v1::InferResponse) -> Result<Inferred, Status> {
-    let answer = reply
-        .answer
-        .ok_or_else(|| Status::internal("the expert's reply has no answer"))?;
-    Ok(Inferred {
-        answer: Answer(answer),
-        timings: reply.timings,
-    })
+    let answer = reply.answer.ok_or_else(|| Status::internal("the expert's reply has no answer"))?;
+    Ok(Inferred { answer: Answer(answer), timings: reply.timings })
 }

@@ -14,11 +14,7 @@ use crate::{
 pub(crate) async fn run(args: &args::Ask, page: &mut Page<'_>) -> Result<Exit, Error> {
     let question = &args.question;
     let client = Client::new(&question.router.address)?;
-    let call = Call {
-        query: question.query(),
-        options: question.options(),
-        deadline: question.deadline,
-    };
+    let call = Call { query: question.query(), options: question.options(), deadline: question.deadline };
     if args.stream {
         return stream(&client, call, args.json, page).await;
     }
@@ -54,11 +50,7 @@ async fn stream(client: &Client, call: Call, json: bool, page: &mut Page<'_>) ->
 
 /// A refusal is a reply: asking what nobody knows is no failure. Having nobody to ask is one.
 fn exit(decision: &Decision, answer: Option<&Answer>) -> Exit {
-    if answer.is_some() || decision.is_refusal() {
-        Exit::Done
-    } else {
-        Exit::Failed
-    }
+    if answer.is_some() || decision.is_refusal() { Exit::Done } else { Exit::Failed }
 }
 
 #[cfg(test)]

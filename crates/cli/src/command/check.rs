@@ -44,11 +44,7 @@ pub(crate) fn run(args: args::Check, page: &mut Page<'_>) -> Result<Exit, Error>
     } else {
         render::check::report(page, &report)?;
     }
-    Ok(if report.mistakes.is_empty() {
-        Exit::Done
-    } else {
-        Exit::Wrong
-    })
+    Ok(if report.mistakes.is_empty() { Exit::Done } else { Exit::Wrong })
 }
 
 /// Files first, then what they mean together, then models and questions as far as it is known which.
@@ -62,11 +58,7 @@ fn examine(mesh: &Path, set: Vec<String>) -> Report {
         mistakes.extend(wrong.into_iter().map(Mistake::from));
     }
     Report {
-        mesh: draft
-            .config
-            .as_ref()
-            .map(|config| config.name.clone())
-            .unwrap_or_default(),
+        mesh: draft.config.as_ref().map(|config| config.name.clone()).unwrap_or_default(),
         experts: draft.names().into_iter().map(str::to_owned).collect(),
         models,
         rules: draft.config.as_ref().map_or(0, |config| config.gate.rules.len()),
@@ -78,12 +70,7 @@ fn examine(mesh: &Path, set: Vec<String>) -> Report {
 fn models(draft: &Draft, mistakes: &mut Vec<Mistake>) -> Vec<String> {
     let Some(config) = &draft.config else { return Vec::new() };
     let mesh = draft.file.display().to_string();
-    let mut uses = vec![Use {
-        file: mesh,
-        path: "gate.encoder",
-        model: &config.gate.encoder,
-        reads: Reads::Text,
-    }];
+    let mut uses = vec![Use { file: mesh, path: "gate.encoder", model: &config.gate.encoder, reads: Reads::Text }];
     uses.extend(draft.experts.iter().map(|(file, expert)| Use {
         file: file.display().to_string(),
         path: "task.model",
@@ -92,16 +79,10 @@ fn models(draft: &Draft, mistakes: &mut Vec<Mistake>) -> Vec<String> {
     }));
     let mut inspected: BTreeMap<&str, Model> = BTreeMap::new();
     for one in &uses {
-        let model = inspected
-            .entry(one.model)
-            .or_insert_with(|| model::inspect(&config.models.join(one.model)));
+        let model = inspected.entry(one.model).or_insert_with(|| model::inspect(&config.models.join(one.model)));
         mistakes.extend(one.mistakes(model));
     }
-    inspected
-        .into_iter()
-        .filter(|(_, model)| model.verified)
-        .map(|(name, _)| name.to_owned())
-        .collect()
+    inspected.into_iter().filter(|(_, model)| model.verified).map(|(name, _)| name.to_owned()).collect()
 }
 
 /// A place that names a model.
@@ -122,17 +103,11 @@ impl Use<'_> {
         };
         let dir = model.directory.display();
         if model.card.is_none() && !model.directory.is_dir() {
-            return vec![mistake(
-                format!("{dir} is no directory"),
-                "the name of a model that was built: `make setup`",
-            )];
+            return vec![mistake(format!("{dir} is no directory"), "the name of a model that was built: `make setup`")];
         }
         let expected = "a directory whose files are what its manifest.json says";
-        let mut mistakes: Vec<Mistake> = model
-            .problems
-            .iter()
-            .map(|problem| mistake(format!("{dir}: {problem}"), expected))
-            .collect();
+        let mut mistakes: Vec<Mistake> =
+            model.problems.iter().map(|problem| mistake(format!("{dir}: {problem}"), expected)).collect();
         let wanted = match self.reads {
             Reads::Text => "text",
             Reads::Tensors => "tensors",
@@ -149,17 +124,7 @@ impl Use<'_> {
 
 impl From<config::Mistake> for Mistake {
     fn from(mistake: config::Mistake) -> Self {
-        let config::Mistake {
-            file,
-            path,
-            problem,
-            expected,
-        } = mistake;
-        Self {
-            file,
-            path,
-            problem,
-            expected,
-        }
+        let config::Mistake { file, path, problem, expected } = mistake;
+        Self { file, path, problem, expected }
     }
 }

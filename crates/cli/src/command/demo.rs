@@ -52,11 +52,7 @@ pub(crate) async fn run(args: &args::Demo, page: &mut Page<'_>) -> Result<Exit, 
     super::log(&args.runtime.log)?;
     let options = embedded::Options {
         onnxruntime: environment::onnxruntime(args.runtime.onnxruntime.as_deref(), &args.mesh)?,
-        progress: if args.json {
-            Progress::silent()
-        } else {
-            Progress::shown()
-        },
+        progress: if args.json { Progress::silent() } else { Progress::shown() },
     };
     let mesh = Mesh::start(mesh, options).await?;
     let shown = show(&mesh, questions, args.json, page).await;
@@ -73,11 +69,7 @@ async fn show(mesh: &Mesh, questions: Vec<Question>, json: bool, page: &mut Page
     }
     let mut answered = Vec::new();
     for (index, question) in questions.into_iter().enumerate() {
-        let call = Call {
-            query: question.query(),
-            options: v1::DispatchOptions::default(),
-            deadline: None,
-        };
+        let call = Call { query: question.query(), options: v1::DispatchOptions::default(), deadline: None };
         let reply = client.dispatch(call).await.map_err(|error| in_words(&error));
         let one = Answered::new(question, reply);
         if !json {
@@ -122,32 +114,22 @@ impl<'a> Record<'a> {
 impl Answered {
     pub(crate) fn new(question: Question, reply: Result<Dispatch, String>) -> Self {
         let right = reply.as_ref().is_ok_and(|reply| {
-            let by = reply
-                .answered()
-                .filter(|_| reply.answer.is_some())
-                .map(|reply| reply.expert.as_str());
+            let by = reply.answered().filter(|_| reply.answer.is_some()).map(|reply| reply.expert.as_str());
             reply.decision.outcome == question.outcome.as_str() && by == question.expert.as_deref()
         });
         let expected = (!right).then(|| match &question.expert {
             Some(expert) => format!("{expert} to answer, {}", question.outcome.as_str()),
             None => "a refusal".to_owned(),
         });
-        Self {
-            question,
-            reply,
-            expected,
-        }
+        Self { question, reply, expected }
     }
 }
 
 impl Summary {
     fn new(mesh: &Mesh, answered: &[Answered]) -> Self {
         let right = answered.iter().filter(|one| one.expected.is_none()).count();
-        let mut latencies: Vec<f64> = answered
-            .iter()
-            .filter_map(|one| one.reply.as_ref().ok())
-            .map(|reply| reply.round_trip_ms)
-            .collect();
+        let mut latencies: Vec<f64> =
+            answered.iter().filter_map(|one| one.reply.as_ref().ok()).map(|reply| reply.round_trip_ms).collect();
         latencies.sort_by(f64::total_cmp);
         Self {
             right,
@@ -169,12 +151,7 @@ fn in_words(error: &Error) -> String {
 fn resident_bytes(status: &Path) -> Option<u64> {
     let status = fs::read_to_string(status).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.trim()
-        .strip_suffix("kB")?
-        .trim()
-        .parse::<u64>()
-        .ok()
-        .map(|kibibytes| kibibytes * 1024)
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kibibytes| kibibytes * 1024)
 }
 
 #[cfg(test)]

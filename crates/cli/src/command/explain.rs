@@ -13,11 +13,7 @@ use crate::{
 pub(crate) async fn run(args: &args::Explain, page: &mut Page<'_>) -> Result<Exit, Error> {
     let question = &args.question;
     let client = Client::new(&question.router.address)?;
-    let call = Call {
-        query: question.query(),
-        options: question.options(),
-        deadline: question.deadline,
-    };
+    let call = Call { query: question.query(), options: question.options(), deadline: question.deadline };
     let waiting = Progress::spinner_only().step("asking");
     let reply = client.explain(call).await;
     drop(waiting);

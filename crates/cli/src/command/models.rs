@@ -22,11 +22,7 @@ pub(crate) fn run(args: &args::Models, page: &mut Page<'_>) -> Result<Exit, Erro
     } else {
         render::models::models(page, &models)?;
     }
-    Ok(if models.iter().all(|model| model.verified) {
-        Exit::Done
-    } else {
-        Exit::Failed
-    })
+    Ok(if models.iter().all(|model| model.verified) { Exit::Done } else { Exit::Failed })
 }
 
 fn directories(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
@@ -41,9 +37,5 @@ fn directories(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
             Err(error) => trouble = trouble.with_detail(format!("{}: {error}", path.display())),
         }
     }
-    if trouble.details.is_empty() {
-        Ok(found)
-    } else {
-        Err(Error::Usage(trouble))
-    }
+    if trouble.details.is_empty() { Ok(found) } else { Err(Error::Usage(trouble)) }
 }

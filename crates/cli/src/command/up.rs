@@ -32,10 +32,7 @@ pub(crate) async fn run(args: &args::Up, page: &mut Page<'_>) -> Result<Exit, Er
     let mut watching = JoinSet::new();
     watching.spawn(signals.obey(stop.clone(), |code| std::process::exit(code)));
 
-    let options = embedded::Options {
-        onnxruntime,
-        progress: Progress::shown(),
-    };
+    let options = embedded::Options { onnxruntime, progress: Progress::shown() };
     let Some(started) = stop.run_until_cancelled(Mesh::start(definition, options)).await else {
         return Ok(Exit::Done);
     };
@@ -47,11 +44,7 @@ pub(crate) async fn run(args: &args::Up, page: &mut Page<'_>) -> Result<Exit, Er
     };
     let leaving = Progress::shown().step("going out of service");
     let left = mesh.stop().await;
-    leaving.done(&if left == 0 {
-        String::new()
-    } else {
-        format!("{left} calls were cut off")
-    });
+    leaving.done(&if left == 0 { String::new() } else { format!("{left} calls were cut off") });
     failed.map_or(Ok(Exit::Done), Err)
 }
 

@@ -66,21 +66,14 @@ pub(crate) fn answer(page: &mut Page<'_>, answer: &Answer) -> io::Result<()> {
         if index > 0 {
             page.blank()?;
         }
-        page.line(
-            Text::new()
-                .accent(&section.expert)
-                .quiet(format!(" {}", section.version)),
-        )?;
+        page.line(Text::new().accent(&section.expert).quiet(format!(" {}", section.version)))?;
         if let Some(Answer { body: Some(said), .. }) = &section.answer {
             body(&mut page.indented(2), said)?;
         }
     }
     // Passages have shown theirs, and so have sections.
     if answer.sections.is_empty() && !matches!(answer.body, Some(Body::Passages(_))) {
-        answer
-            .sources
-            .iter()
-            .try_for_each(|from| page.paragraph(source(from)))?;
+        answer.sources.iter().try_for_each(|from| page.paragraph(source(from)))?;
     }
     if answer.truncated {
         let note = "The question is longer than the model reads; its end was not considered.";
@@ -92,11 +85,7 @@ pub(crate) fn answer(page: &mut Page<'_>, answer: &Answer) -> io::Result<()> {
 /// An answer in a line or two: the sentence that answers best, or the most probable label of each head.
 pub(crate) fn gist(answer: &Answer) -> Text {
     match &answer.body {
-        Some(Body::Passages(found)) => found
-            .passages
-            .first()
-            .map(|best| best.gist().into())
-            .unwrap_or_default(),
+        Some(Body::Passages(found)) => found.passages.first().map(|best| best.gist().into()).unwrap_or_default(),
         Some(Body::Classification(Classification { heads })) => {
             let label = |head: &Head| {
                 let best = head.labels.first()?;
@@ -114,11 +103,7 @@ pub(crate) fn gist(answer: &Answer) -> Text {
 
 /// `Clinic formulary · as of 2024-05-01 · https://…`
 pub(crate) fn source(source: &Source) -> Text {
-    let as_of = if source.as_of.is_empty() {
-        String::new()
-    } else {
-        format!("as of {}", source.as_of)
-    };
+    let as_of = if source.as_of.is_empty() { String::new() } else { format!("as of {}", source.as_of) };
     let parts = [&source.title, &as_of, &source.uri, &source.licence];
     let parts = parts.into_iter().filter(|part| !part.is_empty());
     Text::new().quiet(parts.map(String::as_str).collect::<Vec<_>>().join(" · "))
@@ -127,33 +112,17 @@ pub(crate) fn source(source: &Source) -> Text {
 fn body(page: &mut Page<'_>, body: &Body) -> io::Result<()> {
     match body {
         Body::Passages(found) if found.passages.is_empty() => page.line(Text::new().quiet("nothing found")),
-        Body::Passages(found) => found
-            .passages
-            .iter()
-            .enumerate()
-            .try_for_each(|(index, it)| passage(page, index, it)),
+        Body::Passages(found) => found.passages.iter().enumerate().try_for_each(|(index, it)| passage(page, index, it)),
         Body::Classification(classes) => classes.heads.iter().try_for_each(|it| head(page, it)),
         Body::Text(said) => said.text.lines().try_for_each(|line| page.paragraph(line)),
         Body::Embedding(vector) => {
-            let numbers = vector
-                .vector
-                .iter()
-                .take(NUMBERS_SHOWN)
-                .map(|number| format!("{number:.4}"));
+            let numbers = vector.vector.iter().take(NUMBERS_SHOWN).map(|number| format!("{number:.4}"));
             let shown = numbers.collect::<Vec<_>>().join(", ");
-            let more = if vector.vector.len() > NUMBERS_SHOWN {
-                ", …"
-            } else {
-                ""
-            };
+            let more = if vector.vector.len() > NUMBERS_SHOWN { ", …" } else { "" };
             page.paragraph(format!("a vector of {} numbers: {shown}{more}", vector.vector.len()))
         }
         Body::Tensors(tensors) => tensors.tensors.iter().try_for_each(|it| {
-            page.line(
-                Text::new()
-                    .strong(&it.name)
-                    .plain(format!("  {} {:?}", it.datatype, it.shape)),
-            )
+            page.line(Text::new().strong(&it.name).plain(format!("  {} {:?}", it.datatype, it.shape)))
         }),
     }
 }
@@ -178,21 +147,14 @@ fn passage(page: &mut Page<'_>, index: usize, passage: &Passage) -> io::Result<(
 
 fn head(page: &mut Page<'_>, head: &Head) -> io::Result<()> {
     let shown: Vec<_> = head.labels.iter().take(LABELS_SHOWN).collect();
-    let width = shown
-        .iter()
-        .map(|label| Text::from(label.name.as_str()).width())
-        .max()
-        .unwrap_or(0);
+    let width = shown.iter().map(|label| Text::from(label.name.as_str()).width()).max().unwrap_or(0);
     page.line(Text::new().quiet(&head.name))?;
     let mut below = page.indented(2);
     for (index, label) in shown.iter().enumerate() {
         let padding = " ".repeat(width.saturating_sub(Text::from(label.name.as_str()).width()));
         let tone = if index == 0 { Tone::Accent } else { Tone::Plain };
         let name = Text::new().with(&label.name, tone).plain(padding);
-        below.line(
-            name.plain(format!("  {:>4}  ", percent(label.probability)))
-                .with(bar(label.probability), tone),
-        )?;
+        below.line(name.plain(format!("  {:>4}  ", percent(label.probability))).with(bar(label.probability), tone))?;
     }
     match head.labels.len().saturating_sub(shown.len()) {
         0 => Ok(()),
@@ -210,9 +172,7 @@ fn bar(share: f64) -> String {
 
 fn failure(page: &mut Page<'_>, reply: &Reply) -> io::Result<()> {
     let Some(failure) = &reply.failure else { return Ok(()) };
-    let said = Text::new()
-        .with(format!("{} did not answer: ", reply.expert), Tone::Bad)
-        .plain(&failure.message);
+    let said = Text::new().with(format!("{} did not answer: ", reply.expert), Tone::Bad).plain(&failure.message);
     page.paragraph(said.quiet(format!(" ({})", failure.reason)))
 }
 
@@ -232,20 +192,14 @@ fn timings(page: &mut Page<'_>, dispatch: &Dispatch) -> io::Result<()> {
             ]
         });
         let within: Vec<String> = within.into_iter().flatten().flatten().collect();
-        parts.push(if within.is_empty() {
-            call
-        } else {
-            format!("{call} ({})", within.join(", "))
-        });
+        parts.push(if within.is_empty() { call } else { format!("{call} ({})", within.join(", ")) });
     }
     parts.push(format!("total {}", brief(dispatch.round_trip_ms)));
     page.paragraph(Text::new().quiet(parts.join(" · ")))
 }
 
 fn joined(parts: impl Iterator<Item = Text>) -> Text {
-    parts
-        .reduce(|all, part| all.quiet(" · ").then(part))
-        .unwrap_or_default()
+    parts.reduce(|all, part| all.quiet(" · ").then(part)).unwrap_or_default()
 }
 
 /// A label and what stands beside it, in the column that replies share.
@@ -267,13 +221,7 @@ mod tests {
 
     fn shown(reply: v1::DispatchResponse) -> String {
         let reply = Dispatch::new(reply, Duration::from_micros(12_340));
-        written(
-            Look {
-                width: 80,
-                ..Look::PLAIN
-            },
-            |page| dispatch(page, &reply),
-        )
+        written(Look { width: 80, ..Look::PLAIN }, |page| dispatch(page, &reply))
     }
 
     #[test]
@@ -355,29 +303,20 @@ gate 3.1 ms · total 12 ms
         assert!(text.contains("  triage 2\n    specialty\n"), "{text}");
         assert!(!text.contains("Warfarin"), "the body would repeat a section: {text}");
         assert!(text.contains("longer than the model reads"), "{text}");
-        assert!(
-            text.contains("general did not answer: too many calls (OVERLOADED)"),
-            "{text}"
-        );
+        assert!(text.contains("general did not answer: too many calls (OVERLOADED)"), "{text}");
     }
 
     #[test]
     fn pieces_of_text_stay_on_one_line_until_something_else_comes() {
         let delta = |text: &str| {
-            let delta = v1::TextDelta {
-                leg: 0,
-                text: text.into(),
-            };
+            let delta = v1::TextDelta { leg: 0, text: text.into() };
             let event = Some(v1::stream_dispatch_response::Event::Delta(delta));
             Event::new(v1::StreamDispatchResponse { event }).unwrap()
         };
         let text = written(Look::PLAIN, |page| {
             let open = event(page, &delta("one "), false)?;
             let open = event(page, &delta("two"), open)?;
-            let reply = Reply::from(v1::Reply {
-                expert: "general".into(),
-                ..v1::Reply::default()
-            });
+            let reply = Reply::from(v1::Reply { expert: "general".into(), ..v1::Reply::default() });
             assert!(open && !event(page, &Event::Reply(Box::new(reply)), open)?);
             Ok(())
         });

@@ -21,16 +21,11 @@ pub(crate) fn report(page: &mut Page<'_>, report: &Report) -> io::Result<()> {
     }
     // Never broken into lines: people search them for paths.
     for mistake in &report.mistakes {
-        let place = if mistake.path.is_empty() {
-            String::new()
-        } else {
-            format!("{}: ", mistake.path)
-        };
+        let place = if mistake.path.is_empty() { String::new() } else { format!("{}: ", mistake.path) };
         let place = Text::new().quiet(format!("{}: ", mistake.file)).strong(place);
         page.line(place.plain(&mistake.problem))?;
         if !mistake.expected.is_empty() {
-            page.indented(2)
-                .line(Text::new().quiet("expected ").plain(&mistake.expected))?;
+            page.indented(2).line(Text::new().quiet("expected ").plain(&mistake.expected))?;
         }
     }
     page.line(Text::new().with(count(report.mistakes.len(), "mistake", "mistakes"), Tone::Bad))

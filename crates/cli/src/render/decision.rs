@@ -18,20 +18,11 @@ pub(crate) fn chosen(page: &mut Page<'_>, decision: &Decision) -> io::Result<()>
         return nobody(page, decision);
     }
     for candidate in selected {
-        let name = Text::new()
-            .accent(&candidate.expert)
-            .quiet(format!(" {}", candidate.version));
+        let name = Text::new().accent(&candidate.expert).quiet(format!(" {}", candidate.version));
         let name = name.strong(format!("  {}", percent(candidate.probability)));
-        page.line(if decision.outcome == "fallback" {
-            name.with("  fallback", Tone::Warn)
-        } else {
-            name
-        })?;
-        let why = if candidate.reasons.is_empty() {
-            meaning(&decision.reason).into()
-        } else {
-            candidate.reasons.join("; ")
-        };
+        page.line(if decision.outcome == "fallback" { name.with("  fallback", Tone::Warn) } else { name })?;
+        let why =
+            if candidate.reasons.is_empty() { meaning(&decision.reason).into() } else { candidate.reasons.join("; ") };
         labelled(&mut page.indented(2), "why", why)?;
     }
     missing(page, decision)
@@ -46,12 +37,7 @@ pub(crate) fn explanation(page: &mut Page<'_>, explanation: &Explanation) -> io:
         "refused" => Text::new().with("would be refused", Tone::Warn),
         other => Text::new().with(other, Tone::Bad),
     };
-    page.paragraph(
-        would
-            .plain(": ")
-            .plain(meaning(&decision.reason))
-            .quiet(format!(" ({})", decision.reason)),
-    )?;
+    page.paragraph(would.plain(": ").plain(meaning(&decision.reason)).quiet(format!(" ({})", decision.reason)))?;
     page.blank()?;
     candidates(page, decision)?;
     page.blank()?;
@@ -60,34 +46,18 @@ pub(crate) fn explanation(page: &mut Page<'_>, explanation: &Explanation) -> io:
     several(page, "rules", &decision.rules_matched)?;
     missing(page, decision)?;
     plan(page, &explanation.plan)?;
-    let elapsed = decision
-        .elapsed_ms
-        .map(|ms| format!(" in {}", brief(ms)))
-        .unwrap_or_default();
-    let by = format!(
-        "decided by {}{elapsed}, revision {}",
-        decision.gate_tier, decision.gate_revision
-    );
+    let elapsed = decision.elapsed_ms.map(|ms| format!(" in {}", brief(ms))).unwrap_or_default();
+    let by = format!("decided by {}{elapsed}, revision {}", decision.gate_tier, decision.gate_revision);
     labelled(page, "gate", Text::new().quiet(by))
 }
 
 fn nobody(page: &mut Page<'_>, decision: &Decision) -> io::Result<()> {
-    let said = if decision.is_refusal() {
-        "nobody here answers that"
-    } else {
-        "nobody can answer that now"
-    };
+    let said = if decision.is_refusal() { "nobody here answers that" } else { "nobody can answer that now" };
     page.line(Text::new().with(said, Tone::Warn))?;
     let mut below = page.indented(2);
     labelled(&mut below, "why", meaning(&decision.reason))?;
-    let closest = decision
-        .candidates
-        .iter()
-        .filter(|it| it.probability > 0.0)
-        .take(CLOSEST_SHOWN);
-    let closest: Vec<String> = closest
-        .map(|it| format!("{} {}", it.expert, percent(it.probability)))
-        .collect();
+    let closest = decision.candidates.iter().filter(|it| it.probability > 0.0).take(CLOSEST_SHOWN);
+    let closest: Vec<String> = closest.map(|it| format!("{} {}", it.expert, percent(it.probability))).collect();
     if !closest.is_empty() {
         labelled(&mut below, "closest", closest.join(", "))?;
     }
@@ -99,26 +69,16 @@ fn missing(page: &mut Page<'_>, decision: &Decision) -> io::Result<()> {
         return Ok(());
     }
     let names = decision.unavailable_experts.join(", ");
-    labelled(
-        &mut page.indented(2),
-        "missing",
-        Text::new().with(format!("no live instance of {names}"), Tone::Bad),
-    )
+    labelled(&mut page.indented(2), "missing", Text::new().with(format!("no live instance of {names}"), Tone::Bad))
 }
 
 fn candidates(page: &mut Page<'_>, decision: &Decision) -> io::Result<()> {
     let mut table = Table::new(&["", "EXPERT", ">PROBABILITY", "WHY"]);
     for candidate in &decision.candidates {
-        let (mark, tone) = if candidate.selected {
-            ("→", Tone::Accent)
-        } else {
-            ("", Tone::Plain)
-        };
+        let (mark, tone) = if candidate.selected { ("→", Tone::Accent) } else { ("", Tone::Plain) };
         table.row([
             Text::new().with(mark, tone),
-            Text::new()
-                .with(&candidate.expert, tone)
-                .quiet(format!(" {}", candidate.version)),
+            Text::new().with(&candidate.expert, tone).quiet(format!(" {}", candidate.version)),
             percent(candidate.probability).into(),
             candidate.reasons.join("; ").into(),
         ]);
@@ -127,12 +87,7 @@ fn candidates(page: &mut Page<'_>, decision: &Decision) -> io::Result<()> {
     if decision.gate_tier != "rules" && !decision.candidates.is_empty() {
         let somebody: f64 = decision.candidates.iter().map(|candidate| candidate.probability).sum();
         let left = percent((1.0 - somebody).max(0.0));
-        table.row([
-            Text::new(),
-            Text::new().quiet("nobody"),
-            Text::new().quiet(left),
-            Text::new(),
-        ]);
+        table.row([Text::new(), Text::new().quiet("nobody"), Text::new().quiet(left), Text::new()]);
     }
     table.write(page)
 }
@@ -143,21 +98,12 @@ fn plan(page: &mut Page<'_>, plan: &Plan) -> io::Result<()> {
         let order = if index == 0 { "" } else { "then " };
         format!("{order}{}", legs.join(" and "))
     };
-    let stages: Vec<String> = plan
-        .stages
-        .iter()
-        .map(|it| it.legs.as_slice())
-        .enumerate()
-        .map(stage)
-        .collect();
+    let stages: Vec<String> = plan.stages.iter().map(|it| it.legs.as_slice()).enumerate().map(stage).collect();
     several(page, "plan", &stages)
 }
 
 fn leg(leg: &Leg) -> String {
-    let budget = leg
-        .budget_ms
-        .map(|ms| format!(" within {}", brief(ms)))
-        .unwrap_or_default();
+    let budget = leg.budget_ms.map(|ms| format!(" within {}", brief(ms))).unwrap_or_default();
     let live = count(leg.live_instances as usize, "live instance", "live instances");
     format!("{} {}{budget} on {live}", leg.expert, leg.version)
 }
@@ -168,19 +114,13 @@ fn dimension(dimension: &Dimension) -> String {
         _ => format!("{} {}", value.value, percent(value.probability)),
     };
     let values: Vec<String> = dimension.values.iter().map(value).collect();
-    let source = if dimension.source == "given" {
-        String::new()
-    } else {
-        format!(" ({})", dimension.source)
-    };
+    let source = if dimension.source == "given" { String::new() } else { format!(" ({})", dimension.source) };
     format!("{} = {}{source}", dimension.name, values.join(", "))
 }
 
 fn several(page: &mut Page<'_>, label: &str, lines: &[String]) -> io::Result<()> {
     let labels = std::iter::once(label).chain(std::iter::repeat(""));
-    labels
-        .zip(lines)
-        .try_for_each(|(label, line)| labelled(page, label, line.as_str()))
+    labels.zip(lines).try_for_each(|(label, line)| labelled(page, label, line.as_str()))
 }
 
 /// The gate's reasons in words; one that this program does not know stands for itself.
@@ -211,13 +151,7 @@ mod tests {
 
     fn shown(reply: v1::ExplainResponse) -> String {
         let reply = Explanation::from(reply);
-        written(
-            Look {
-                width: 80,
-                ..Look::PLAIN
-            },
-            |page| explanation(page, &reply),
-        )
+        written(Look { width: 80, ..Look::PLAIN }, |page| explanation(page, &reply))
     }
 
     #[test]
@@ -248,10 +182,7 @@ gate     decided by encoder in 3.1 ms, revision c0ffee
         plan.stages.push(plan.stages[0].clone());
         let text = shown(reply);
         assert!(text.starts_with("would go to the fallback: "), "{text}");
-        assert!(
-            text.contains("missing  no live instance of drug-interactions"),
-            "{text}"
-        );
+        assert!(text.contains("missing  no live instance of drug-interactions"), "{text}");
         assert!(text.contains("\n         then drug-interactions 1 within"), "{text}");
     }
 

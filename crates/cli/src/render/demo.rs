@@ -19,10 +19,7 @@ pub(crate) fn answered(page: &mut Page<'_>, number: usize, answered: &Answered) 
     let question = &answered.question;
     page.beside(&format!("{number:>2}"), MARGIN, Text::new().strong(&question.text))?;
     let mut below = page.indented(MARGIN);
-    let given = question
-        .attributes
-        .iter()
-        .map(|(name, values)| format!("{name}={}", values.join(",")));
+    let given = question.attributes.iter().map(|(name, values)| format!("{name}={}", values.join(",")));
     let labels = question.labels.iter().map(|(name, value)| format!("{name}={value}"));
     let given: Vec<String> = given.chain(labels).collect();
     if !given.is_empty() {
@@ -33,19 +30,14 @@ pub(crate) fn answered(page: &mut Page<'_>, number: usize, answered: &Answered) 
         Err(problem) => below.paragraph(verdict(false).with(problem, Tone::Bad))?,
     }
     if let Some(expected) = &answered.expected {
-        below
-            .indented(2)
-            .paragraph(Text::new().with(format!("expected {expected}"), Tone::Bad))?;
+        below.indented(2).paragraph(Text::new().with(format!("expected {expected}"), Tone::Bad))?;
     }
     page.blank()
 }
 
 pub(crate) fn summary(page: &mut Page<'_>, summary: &Summary) -> io::Result<()> {
     let tone = if summary.wrong == 0 { Tone::Good } else { Tone::Bad };
-    let score = Text::new().with(
-        format!("{} of {} right", summary.right, summary.right + summary.wrong),
-        tone,
-    );
+    let score = Text::new().with(format!("{} of {} right", summary.right, summary.right + summary.wrong), tone);
     page.line(score)?;
     page.line(Text::new().plain(format!(
         "answers in {} (median), {} at most; up in {}",
@@ -68,20 +60,12 @@ fn reacted(page: &mut Page<'_>, answered: &Answered, reply: &Dispatch) -> io::Re
     let Some(chosen) = reply.decision.selected().next() else {
         let closest = reply.decision.candidates.first();
         let closest = closest.map(|it| format!("closest: {} {}", it.expert, percent(it.probability)));
-        let said = verdict(right)
-            .with(&reply.decision.outcome, Tone::Warn)
-            .quiet(format!("  {time}"));
+        let said = verdict(right).with(&reply.decision.outcome, Tone::Warn).quiet(format!("  {time}"));
         page.line(said)?;
         return closest.map_or(Ok(()), |closest| page.indented(2).paragraph(Text::new().quiet(closest)));
     };
-    let head = verdict(right)
-        .accent(&chosen.expert)
-        .plain(format!("  {}", percent(chosen.probability)));
-    let head = if reply.decision.outcome == "fallback" {
-        head.with("  fallback", Tone::Warn)
-    } else {
-        head
-    };
+    let head = verdict(right).accent(&chosen.expert).plain(format!("  {}", percent(chosen.probability)));
+    let head = if reply.decision.outcome == "fallback" { head.with("  fallback", Tone::Warn) } else { head };
     page.line(head.quiet(format!("  {time}")))?;
 
     let mut below = page.indented(2);
@@ -95,22 +79,14 @@ fn reacted(page: &mut Page<'_>, answered: &Answered, reply: &Dispatch) -> io::Re
         {
             let from = best.source.as_ref().map(answer::source).unwrap_or_default();
             let title = Text::new().quiet(&best.title);
-            below.paragraph(if from.is_empty() {
-                title
-            } else {
-                title.quiet(" · ").then(from)
-            })?;
+            below.paragraph(if from.is_empty() { title } else { title.quiet(" · ").then(from) })?;
         }
     }
     Ok(())
 }
 
 fn verdict(right: bool) -> Text {
-    if right {
-        Text::new().with("✓ ", Tone::Good)
-    } else {
-        Text::new().with("✗ ", Tone::Bad)
-    }
+    if right { Text::new().with("✓ ", Tone::Good) } else { Text::new().with("✗ ", Tone::Bad) }
 }
 
 #[cfg(test)]
@@ -139,16 +115,10 @@ mod tests {
         let round_trip = Duration::from_micros(12_340);
         let right = Answered::new(question(), Ok(Dispatch::new(samples::dispatched(), round_trip)));
         let wrong = Answered::new(question(), Ok(Dispatch::new(samples::refused(), round_trip)));
-        let text = written(
-            Look {
-                width: 80,
-                ..Look::PLAIN
-            },
-            |page| {
-                answered(page, 1, &right)?;
-                answered(page, 12, &wrong)
-            },
-        );
+        let text = written(Look { width: 80, ..Look::PLAIN }, |page| {
+            answered(page, 1, &right)?;
+            answered(page, 12, &wrong)
+        });
         let expected = "\
 \u{20}1  Can my patient take ibuprofen with warfarin?
     audience=clinician

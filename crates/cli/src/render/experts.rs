@@ -11,9 +11,7 @@ use crate::{
 
 pub(crate) fn catalog(page: &mut Page<'_>, catalog: &Catalog) -> io::Result<()> {
     let experts = count(catalog.experts.len(), "expert", "experts");
-    let heading = Text::new()
-        .strong(&catalog.mesh)
-        .quiet(format!("  {experts} · revision {}", catalog.revision));
+    let heading = Text::new().strong(&catalog.mesh).quiet(format!("  {experts} · revision {}", catalog.revision));
     page.line(heading)?;
     page.blank()?;
     if catalog.experts.is_empty() {
@@ -55,11 +53,7 @@ fn score(expert: &Expert) -> Text {
 }
 
 fn live(expert: &Expert) -> Text {
-    let serving = expert
-        .instances
-        .iter()
-        .filter(|instance| instance.state == "serving")
-        .count();
+    let serving = expert.instances.iter().filter(|instance| instance.state == "serving").count();
     match expert.instances.len() {
         0 => Text::new().with("none", Tone::Bad),
         all if all == serving => Text::new().with(format!("{serving} serving"), Tone::Good),
@@ -73,22 +67,10 @@ fn line(instance: &Instance) -> Text {
         "draining" => Tone::Warn,
         _ => Tone::Bad,
     };
-    let text = Text::new()
-        .plain(format!("{}  ", instance.address))
-        .with(&instance.state, tone);
-    let text = text
-        .plain(format!("  {} in flight", instance.in_flight))
-        .quiet(format!("  {}", instance.id));
-    let track = if instance.track == "live" {
-        String::new()
-    } else {
-        format!("  {}", instance.track)
-    };
-    let zone = if instance.zone.is_empty() {
-        String::new()
-    } else {
-        format!("  {}", instance.zone)
-    };
+    let text = Text::new().plain(format!("{}  ", instance.address)).with(&instance.state, tone);
+    let text = text.plain(format!("  {} in flight", instance.in_flight)).quiet(format!("  {}", instance.id));
+    let track = if instance.track == "live" { String::new() } else { format!("  {}", instance.track) };
+    let zone = if instance.zone.is_empty() { String::new() } else { format!("  {}", instance.zone) };
     text.with(track, Tone::Warn).quiet(zone)
 }
 
@@ -119,15 +101,7 @@ general            1        retrieve  99% within 150 ms    none yet  none
 
     #[test]
     fn an_empty_mesh_says_so() {
-        let text = written(Look::PLAIN, |page| {
-            catalog(
-                page,
-                &Catalog {
-                    mesh: "clinic".into(),
-                    ..Catalog::default()
-                },
-            )
-        });
+        let text = written(Look::PLAIN, |page| catalog(page, &Catalog { mesh: "clinic".into(), ..Catalog::default() }));
         assert!(text.ends_with("nobody has joined yet\n"), "{text}");
     }
 }

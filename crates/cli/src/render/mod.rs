@@ -53,16 +53,11 @@ pub(crate) fn objective(slo: &crate::view::Slo) -> Option<String> {
     // `99.9%` must not become `100%`: an objective is what somebody wrote, so it is shown with its digits.
     let share = format!("{:.3}", slo.objective * 100.0);
     let share = share.trim_end_matches('0').trim_end_matches('.');
-    slo.latency_ms
-        .map(|latency| format!("{share}% within {}", brief(latency)))
+    slo.latency_ms.map(|latency| format!("{share}% within {}", brief(latency)))
 }
 
 pub(crate) fn count(number: usize, one: &str, many: &str) -> String {
-    if number == 1 {
-        format!("1 {one}")
-    } else {
-        format!("{number} {many}")
-    }
+    if number == 1 { format!("1 {one}") } else { format!("{number} {many}") }
 }
 
 #[cfg(test)]
@@ -78,24 +73,15 @@ mod tests {
         let said: Vec<String> = [0.123, 8.14, 119.6, 999.6, 1_990.0].into_iter().map(brief).collect();
         assert_eq!(said, ["0.12 ms", "8.1 ms", "120 ms", "1.00 s", "1.99 s"]);
         let said: Vec<String> = [0.0, 0.004, 0.5, 0.994, 0.996, 1.0].into_iter().map(percent).collect();
-        assert_eq!(
-            said,
-            ["0%", "<1%", "50%", "99%", ">99%", "1"].map(|it| if it == "1" { "100%" } else { it })
-        );
-        let slo = Slo {
-            latency_ms: Some(150.0),
-            objective: 0.999,
-            first_token_ms: None,
-        };
+        assert_eq!(said, ["0%", "<1%", "50%", "99%", ">99%", "1"].map(|it| if it == "1" { "100%" } else { it }));
+        let slo = Slo { latency_ms: Some(150.0), objective: 0.999, first_token_ms: None };
         assert_eq!(objective(&slo).unwrap(), "99.9% within 150 ms");
     }
 
     #[test]
     fn trouble_says_what_is_wrong_where_and_what_to_do() {
-        let wrong = Trouble::new("there are 2 mistakes")
-            .with_detail("a: x")
-            .with_detail("b: y")
-            .with_hint("look again");
+        let wrong =
+            Trouble::new("there are 2 mistakes").with_detail("a: x").with_detail("b: y").with_hint("look again");
         let text = written(Look::PLAIN, |page| trouble(page, &wrong));
         assert_eq!(text, "error: there are 2 mistakes\n  a: x\n  b: y\nhint: look again\n");
     }

@@ -68,11 +68,7 @@ pub(super) fn size(bytes: u64) -> String {
         }
         (size, unit) = (size / 1024.0, next);
     }
-    if unit == "B" || size >= 10.0 {
-        format!("{size:.0} {unit}")
-    } else {
-        format!("{size:.1} {unit}")
-    }
+    if unit == "B" || size >= 10.0 { format!("{size:.0} {unit}") } else { format!("{size:.1} {unit}") }
 }
 
 #[cfg(test)]

@@ -17,20 +17,10 @@ pub(crate) fn ready(page: &mut Page<'_>, mesh: &Mesh) -> io::Result<()> {
     let router = mesh.router_addr().to_string();
     page.blank()?;
     let took = format!("  in {}", brief(milliseconds(mesh.start_up())));
-    page.line(
-        Text::new()
-            .with(format!("{} is up", mesh.name()), Tone::Good)
-            .quiet(took),
-    )?;
+    page.line(Text::new().with(format!("{} is up", mesh.name()), Tone::Good).quiet(took))?;
     page.blank()?;
-    labelled(
-        page,
-        "router",
-        Text::new().strong(format!("http://{router}")).quiet("  gRPC"),
-    )?;
-    let admin = Text::new()
-        .plain(format!("http://{}", mesh.admin_addr()))
-        .quiet("  /livez /readyz /metrics");
+    labelled(page, "router", Text::new().strong(format!("http://{router}")).quiet("  gRPC"))?;
+    let admin = Text::new().plain(format!("http://{}", mesh.admin_addr())).quiet("  /livez /readyz /metrics");
     labelled(page, "admin", admin)?;
     page.blank()?;
 
@@ -55,11 +45,7 @@ pub(crate) fn ready(page: &mut Page<'_>, mesh: &Mesh) -> io::Result<()> {
 
     let examples = mesh.experts().iter().flat_map(|expert| &expert.config.examples);
     let question = quotable(examples.map(String::as_str));
-    let elsewhere = if router == DEFAULT_ROUTER {
-        String::new()
-    } else {
-        format!(" --router http://{router}")
-    };
+    let elsewhere = if router == DEFAULT_ROUTER { String::new() } else { format!(" --router http://{router}") };
     // Whole lines, to be copied into a shell.
     let mut hint = |label: &str, text: String| page.line(Text::new().quiet(format!("{label:<9}")).plain(text));
     hint("ask", format!("consilium ask \"{question}\"{elsewhere}"))?;
@@ -72,10 +58,7 @@ pub(crate) fn ready(page: &mut Page<'_>, mesh: &Mesh) -> io::Result<()> {
 /// The shortest question that a shell takes between double quotes as it is.
 fn quotable<'a>(questions: impl Iterator<Item = &'a str>) -> &'a str {
     let safe = |question: &&str| question.ends_with('?') && !question.contains(['"', '$', '`', '\\', '!']);
-    questions
-        .filter(safe)
-        .min_by_key(|question| question.len())
-        .unwrap_or("…")
+    questions.filter(safe).min_by_key(|question| question.len()).unwrap_or("…")
 }
 
 #[cfg(test)]
@@ -84,13 +67,7 @@ mod tests {
 
     #[test]
     fn the_suggested_question_survives_a_shell() {
-        let questions = [
-            "costs $5?",
-            "say \"a\"?",
-            "is this too long a question?",
-            "it's fine?",
-            "no",
-        ];
+        let questions = ["costs $5?", "say \"a\"?", "is this too long a question?", "it's fine?", "no"];
         assert_eq!(quotable(questions.into_iter()), "it's fine?");
         assert_eq!(quotable([].into_iter()), "…");
     }

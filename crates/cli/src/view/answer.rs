@@ -142,46 +142,31 @@ impl From<v1::answer::Body> for Body {
     fn from(body: v1::answer::Body) -> Self {
         use v1::answer::Body as Message;
         match body {
-            Message::Classification(it) => Body::Classification(Classification {
-                heads: it.heads.into_iter().map(Head::from).collect(),
-            }),
-            Message::Passages(it) => Body::Passages(Passages {
-                passages: it.passages.into_iter().map(Passage::from).collect(),
-            }),
-            Message::Embedding(it) => Body::Embedding(Embedding {
-                model_digest: it.model_digest,
-                vector: it.vector,
-            }),
-            Message::Text(it) => Body::Text(Text {
-                text: it.text,
-                finish_reason: it.finish_reason,
-            }),
-            Message::Tensors(it) => Body::Tensors(Tensors {
-                tensors: it.tensors.into_iter().map(Tensor::from).collect(),
-            }),
+            Message::Classification(it) => {
+                Body::Classification(Classification { heads: it.heads.into_iter().map(Head::from).collect() })
+            }
+            Message::Passages(it) => {
+                Body::Passages(Passages { passages: it.passages.into_iter().map(Passage::from).collect() })
+            }
+            Message::Embedding(it) => Body::Embedding(Embedding { model_digest: it.model_digest, vector: it.vector }),
+            Message::Text(it) => Body::Text(Text { text: it.text, finish_reason: it.finish_reason }),
+            Message::Tensors(it) => {
+                Body::Tensors(Tensors { tensors: it.tensors.into_iter().map(Tensor::from).collect() })
+            }
         }
     }
 }
 
 impl From<v1::classification::Head> for Head {
     fn from(head: v1::classification::Head) -> Self {
-        let labels = head.labels.into_iter().map(|it| Label {
-            name: it.name,
-            probability: it.probability,
-        });
-        Self {
-            name: head.name,
-            labels: labels.collect(),
-        }
+        let labels = head.labels.into_iter().map(|it| Label { name: it.name, probability: it.probability });
+        Self { name: head.name, labels: labels.collect() }
     }
 }
 
 impl From<v1::Passage> for Passage {
     fn from(passage: v1::Passage) -> Self {
-        let best = passage.best.map(|span| Span {
-            start: span.start as usize,
-            end: span.end as usize,
-        });
+        let best = passage.best.map(|span| Span { start: span.start as usize, end: span.end as usize });
         Self {
             id: passage.id,
             title: passage.title,
@@ -195,33 +180,19 @@ impl From<v1::Passage> for Passage {
 
 impl From<v1::Tensor> for Tensor {
     fn from(tensor: v1::Tensor) -> Self {
-        Self {
-            name: tensor.name,
-            datatype: tensor.datatype,
-            shape: tensor.shape,
-            data_bytes: tensor.data.len(),
-        }
+        Self { name: tensor.name, datatype: tensor.datatype, shape: tensor.shape, data_bytes: tensor.data.len() }
     }
 }
 
 impl From<v1::Source> for Source {
     fn from(source: v1::Source) -> Self {
-        Self {
-            title: source.title,
-            uri: source.uri,
-            as_of: source.as_of,
-            licence: source.licence,
-        }
+        Self { title: source.title, uri: source.uri, as_of: source.as_of, licence: source.licence }
     }
 }
 
 impl From<v1::Section> for Section {
     fn from(section: v1::Section) -> Self {
-        Self {
-            expert: section.expert,
-            version: section.version,
-            answer: section.answer.map(Answer::from),
-        }
+        Self { expert: section.expert, version: section.version, answer: section.answer.map(Answer::from) }
     }
 }
 

@@ -123,10 +123,7 @@ impl From<v1::Card> for Card {
             per_call: price.per_call,
             per_thousand_tokens: price.per_thousand_tokens,
         };
-        let model = |model: v1::ModelRef| ModelRef {
-            name: model.name,
-            digest: model.digest,
-        };
+        let model = |model: v1::ModelRef| ModelRef { name: model.name, digest: model.digest };
         Self {
             expert: card.expert,
             version: card.version,
@@ -148,11 +145,7 @@ impl From<v1::Card> for Card {
 
 impl From<v1::Slo> for Slo {
     fn from(slo: v1::Slo) -> Self {
-        Self {
-            latency_ms: ms(slo.latency),
-            objective: slo.objective,
-            first_token_ms: ms(slo.first_token),
-        }
+        Self { latency_ms: ms(slo.latency), objective: slo.objective, first_token_ms: ms(slo.first_token) }
     }
 }
 
@@ -186,9 +179,6 @@ mod tests {
         assert_eq!(expert["cards"][0]["slo"]["latency_ms"], 150.0);
         assert_eq!(expert["instances"][0]["state"], "serving");
         assert_eq!(expert["instances"][0]["track"], "live");
-        assert_eq!(
-            (&expert["slo"]["good"], &expert["slo"]["total"]),
-            (&11.into(), &12.into())
-        );
+        assert_eq!((&expert["slo"]["good"], &expert["slo"]["total"]), (&11.into(), &12.into()));
     }
 }

@@ -108,15 +108,8 @@ impl From<v1::decision::Candidate> for Candidate {
 
 impl From<v1::decision::Dimension> for Dimension {
     fn from(dimension: v1::decision::Dimension) -> Self {
-        let values = dimension.values.into_iter().map(|it| Value {
-            value: it.value,
-            probability: it.probability,
-        });
-        Self {
-            name: dimension.name,
-            values: values.collect(),
-            source: dimension.source,
-        }
+        let values = dimension.values.into_iter().map(|it| Value { value: it.value, probability: it.probability });
+        Self { name: dimension.name, values: values.collect(), source: dimension.source }
     }
 }
 
@@ -138,11 +131,7 @@ impl From<v1::Plan> for Plan {
             budget_ms: ms(leg.budget),
             live_instances: leg.live_instances,
         };
-        let stages = plan.stages.into_iter().map(|stage| Stage {
-            legs: stage.legs.into_iter().map(leg).collect(),
-        });
-        Self {
-            stages: stages.collect(),
-        }
+        let stages = plan.stages.into_iter().map(|stage| Stage { legs: stage.legs.into_iter().map(leg).collect() });
+        Self { stages: stages.collect() }
     }
 }

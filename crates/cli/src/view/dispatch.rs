@@ -50,10 +50,7 @@ pub(crate) struct Attempt {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-#[expect(
-    clippy::struct_field_names,
-    reason = "the names are what JSON readers see, and there the unit belongs"
-)]
+#[expect(clippy::struct_field_names, reason = "the names are what JSON readers see, and there the unit belongs")]
 pub(crate) struct Timings {
     pub(crate) tokenize_ms: Option<f64>,
     pub(crate) queue_ms: Option<f64>,
@@ -117,10 +114,7 @@ impl Event {
         use v1::stream_dispatch_response::Event as Message;
         Some(match message.event? {
             Message::Decision(it) => Event::Decision(it.into()),
-            Message::Delta(it) => Event::Delta(TextDelta {
-                leg: it.leg,
-                text: it.text,
-            }),
+            Message::Delta(it) => Event::Delta(TextDelta { leg: it.leg, text: it.text }),
             Message::Reply(it) => Event::Reply(Box::new(it.into())),
             Message::Done(it) => Event::Done(Done {
                 request_id: it.request_id,
@@ -204,25 +198,14 @@ mod tests {
         );
         let mut names: Vec<_> = json.as_object().unwrap().keys().collect();
         names.sort();
-        let expected = [
-            "answer",
-            "decision",
-            "feedback_token",
-            "partial",
-            "replies",
-            "request_id",
-            "round_trip_ms",
-        ];
+        let expected = ["answer", "decision", "feedback_token", "partial", "replies", "request_id", "round_trip_ms"];
         assert_eq!(names, expected);
     }
 
     #[test]
     fn an_event_is_one_key() {
         let done = v1::StreamDispatchResponse {
-            event: Some(v1::stream_dispatch_response::Event::Delta(v1::TextDelta {
-                leg: 1,
-                text: "ab".into(),
-            })),
+            event: Some(v1::stream_dispatch_response::Event::Delta(v1::TextDelta { leg: 1, text: "ab".into() })),
         };
         let json = serde_json::to_value(Event::new(done).unwrap()).unwrap();
         assert_eq!(json, json!({"delta": {"leg": 1, "text": "ab"}}));

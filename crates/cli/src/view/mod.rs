@@ -28,9 +28,7 @@ pub(crate) fn milliseconds(duration: Duration) -> f64 {
 
 /// A duration of the contract; `None` where it is unset or negative.
 fn ms(duration: Option<prost_types::Duration>) -> Option<f64> {
-    duration
-        .and_then(|duration| Duration::try_from(duration).ok())
-        .map(milliseconds)
+    duration.and_then(|duration| Duration::try_from(duration).ok()).map(milliseconds)
 }
 
 /// `OUTCOME_DISPATCHED` → `dispatched`.

@@ -30,9 +30,7 @@ pub(crate) fn passages() -> v1::Answer {
         source: None,
     };
     v1::Answer {
-        body: Some(v1::answer::Body::Passages(v1::Passages {
-            passages: vec![passage(), second],
-        })),
+        body: Some(v1::answer::Body::Passages(v1::Passages { passages: vec![passage(), second] })),
         sources: passage().source.into_iter().collect(),
         knowledge_revision: "ab12".into(),
         ..v1::Answer::default()
@@ -40,10 +38,7 @@ pub(crate) fn passages() -> v1::Answer {
 }
 
 pub(crate) fn classification() -> v1::Answer {
-    let label = |(name, probability): (&str, f64)| v1::classification::Label {
-        name: name.into(),
-        probability,
-    };
+    let label = |(name, probability): (&str, f64)| v1::classification::Label { name: name.into(), probability };
     let head = |name: &str, labels: &[(&str, f64)]| v1::classification::Head {
         name: name.into(),
         labels: labels.iter().copied().map(label).collect(),
@@ -82,20 +77,12 @@ pub(crate) fn decision(outcome: v1::decision::Outcome, reason: &str) -> v1::Deci
         outcome: outcome.into(),
         reason: reason.into(),
         candidates: vec![
-            candidate(
-                "drug-interactions",
-                0.97,
-                chosen,
-                &["near its examples", "clear of the next one"],
-            ),
+            candidate("drug-interactions", 0.97, chosen, &["near its examples", "clear of the next one"]),
             candidate("general", 0.02, false, &["below the bar"]),
         ],
         dimensions: vec![v1::decision::Dimension {
             name: "audience".into(),
-            values: vec![v1::decision::Value {
-                value: "patient".into(),
-                probability: 1.0,
-            }],
+            values: vec![v1::decision::Value { value: "patient".into(), probability: 1.0 }],
             source: "given".into(),
         }],
         rules_matched: vec!["discharge-desk".into()],
@@ -154,27 +141,19 @@ pub(crate) fn explained() -> v1::ExplainResponse {
     v1::ExplainResponse {
         request_id: "0192".into(),
         decision: Some(decision(v1::decision::Outcome::Dispatched, "CONFIDENT")),
-        plan: Some(v1::Plan {
-            stages: vec![v1::plan::Stage { legs: vec![leg] }],
-        }),
+        plan: Some(v1::Plan { stages: vec![v1::plan::Stage { legs: vec![leg] }] }),
     }
 }
 
 pub(crate) fn catalog() -> v1::Catalog {
-    let slo = || v1::Slo {
-        latency: duration(150_000),
-        objective: 0.99,
-        first_token: None,
-    };
+    let slo = || v1::Slo { latency: duration(150_000), objective: 0.99, first_token: None };
     let card = v1::Card {
         expert: "drug-interactions".into(),
         version: "1".into(),
         summary: "Checks medicines against each other.".into(),
         serves: HashMap::from([(
             "audience".to_owned(),
-            v1::Values {
-                values: vec!["clinician".into(), "patient".into()],
-            },
+            v1::Values { values: vec!["clinician".into(), "patient".into()] },
         )]),
         accepts: vec!["text".into()],
         task: "retrieve".into(),
@@ -193,11 +172,7 @@ pub(crate) fn catalog() -> v1::Catalog {
     };
     let vanished = v1::Expert {
         name: "general".into(),
-        cards: vec![v1::Card {
-            summary: "Answers the rest.".into(),
-            task: "retrieve".into(),
-            ..card.clone()
-        }],
+        cards: vec![v1::Card { summary: "Answers the rest.".into(), task: "retrieve".into(), ..card.clone() }],
         instances: Vec::new(),
         slo: None,
     };
@@ -205,17 +180,9 @@ pub(crate) fn catalog() -> v1::Catalog {
         name: "drug-interactions".into(),
         cards: vec![card],
         instances: vec![instance],
-        slo: Some(v1::SloState {
-            slo: Some(slo()),
-            good: 11,
-            total: 12,
-        }),
+        slo: Some(v1::SloState { slo: Some(slo()), good: 11, total: 12 }),
     };
-    v1::Catalog {
-        mesh: "clinic".into(),
-        revision: 7,
-        experts: vec![expert, vanished],
-    }
+    v1::Catalog { mesh: "clinic".into(), revision: 7, experts: vec![expert, vanished] }
 }
 
 fn duration(micros: u64) -> Option<prost_types::Duration> {

@@ -23,9 +23,7 @@ fn mistakes_of_several_files_come_out_together() {
     let report: serde_json::Value = serde_json::from_str(&out).unwrap();
     let mistakes = report["mistakes"].as_array().unwrap();
     let found = |file: &str, path: &str| {
-        mistakes
-            .iter()
-            .any(|it| it["file"].as_str().unwrap().ends_with(file) && it["path"] == path)
+        mistakes.iter().any(|it| it["file"].as_str().unwrap().ends_with(file) && it["path"] == path)
     };
     assert!(found("mesh.yaml", "setle"), "{out}");
     assert!(found("fruit/expert.yaml", "slo.objective"), "{out}");
@@ -39,11 +37,7 @@ fn mistakes_between_files_are_found() {
     files.replace("mesh.yaml", "name: market", "name: fruit");
     files.replace("mesh.yaml", "require: [fruit]", "require: [vegetables]");
     files.replace("mesh.yaml", "\"closed\" in labels", "closed in labels");
-    files.replace(
-        "experts/fruit/expert.yaml",
-        "audience: [buyer]",
-        "audience: [thief], mood: [glad]",
-    );
+    files.replace("experts/fruit/expert.yaml", "audience: [buyer]", "audience: [thief], mood: [glad]");
     files.write("demo.jsonl", "");
     let (code, out, _) = said(&["check", &files.mesh()]);
     assert_eq!(code, Some(2));
@@ -55,10 +49,7 @@ fn mistakes_between_files_are_found() {
         "serves.audience: \"thief\" is none of its values",
         "serves.mood: is no dimension of the mesh",
     ] {
-        assert!(
-            unwrapped(&out).contains(&unwrapped(expected)),
-            "{expected:?} is not in {out}"
-        );
+        assert!(unwrapped(&out).contains(&unwrapped(expected)), "{expected:?} is not in {out}");
     }
     assert!(out.ends_with("5 mistakes\n"), "{out}");
 }
@@ -70,10 +61,7 @@ fn an_expert_named_twice_is_refused() {
     files.replace("mesh.yaml", "forbid: [fruit, travel]", "forbid: [fruit]");
     let (code, out, _) = said(&["check", &files.mesh()]);
     assert_eq!(code, Some(2));
-    assert!(
-        unwrapped(&out).contains(&unwrapped("name: \"fruit\" is the expert of")),
-        "{out}"
-    );
+    assert!(unwrapped(&out).contains(&unwrapped("name: \"fruit\" is the expert of")), "{out}");
 }
 
 #[test]
@@ -81,10 +69,7 @@ fn models_are_verified_and_questions_read() {
     let files = Files::new();
     files.write("models/tiny-text/tokenizer.json", "{}");
     files.replace("experts/travel/expert.yaml", "model: tiny-text", "model: large-text");
-    files.write(
-        "demo.jsonl",
-        r#"{"text": "a?", "expert": "nobody", "outcome": "dispatched"}"#,
-    );
+    files.write("demo.jsonl", r#"{"text": "a?", "expert": "nobody", "outcome": "dispatched"}"#);
     let (code, out, _) = said(&["check", &files.mesh()]);
     assert_eq!(code, Some(2));
     let out = unwrapped(&out);
@@ -104,10 +89,7 @@ fn up_says_what_is_wrong_before_it_starts_anything() {
     files.replace("mesh.yaml", "settle: 0s", "setle: 0s");
     let (code, out, err) = said(&["up", &files.mesh(), "--set", "gate.top_k=many"]);
     assert_eq!((code, out.as_str()), (Some(2), ""));
-    assert!(
-        err.starts_with("error: there are 2 mistakes in the configuration\n"),
-        "{err}"
-    );
+    assert!(err.starts_with("error: there are 2 mistakes in the configuration\n"), "{err}");
     assert!(err.contains("setle") && err.contains("--set gate.top_k=many"), "{err}");
     assert!(!err.contains("panicked"), "{err}");
 
@@ -145,10 +127,7 @@ fn a_missing_library_says_how_to_get_it() {
     let files = Files::new();
     let (code, _, err) = said(&["up", &files.mesh(), "--onnxruntime", "no/such/library.so"]);
     assert_eq!(code, Some(2));
-    assert!(
-        err.contains("no/such/library.so") && err.contains("make setup"),
-        "{err}"
-    );
+    assert!(err.contains("no/such/library.so") && err.contains("make setup"), "{err}");
 }
 
 #[test]
@@ -156,10 +135,7 @@ fn the_settings_in_effect_can_be_printed_and_read_back() {
     let files = Files::new();
     let (code, out, err) = said(&["up", &files.mesh(), "--set", "gate.top_k=2", "--print-config"]);
     assert_eq!((code, err.as_str()), (Some(0), ""));
-    assert!(
-        out.contains("top_k: 2\n") && out.contains("default_deadline: 2s\n"),
-        "{out}"
-    );
+    assert!(out.contains("top_k: 2\n") && out.contains("default_deadline: 2s\n"), "{out}");
 }
 
 #[test]

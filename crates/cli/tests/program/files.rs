@@ -52,9 +52,7 @@ pub(crate) struct Files {
 
 impl Files {
     pub(crate) fn new() -> Self {
-        let files = Self {
-            dir: TempDir::new().unwrap(),
-        };
+        let files = Self { dir: TempDir::new().unwrap() };
         files.write("mesh.yaml", MESH);
         files.write("experts/fruit/expert.yaml", FRUIT);
         files.write("experts/fruit/examples.txt", "is an apple red\nan apple and a fruit\n");

@@ -31,10 +31,7 @@ impl Up {
                 break;
             }
         }
-        let router = printed
-            .iter()
-            .find(|line| line.starts_with("router "))
-            .unwrap_or_else(|| panic!("{printed:#?}"));
+        let router = printed.iter().find(|line| line.starts_with("router ")).unwrap_or_else(|| panic!("{printed:#?}"));
         let router = router.split_whitespace().nth(1).unwrap().to_owned();
         Self { child, router, printed }
     }
@@ -64,10 +61,7 @@ fn a_mesh_is_asked_watched_and_stopped() {
     let mut up = Up::start(&files);
     let printed = up.printed.join("\n");
     assert!(printed.contains("market is up"), "{printed}");
-    assert!(
-        printed.contains("fruit 1") && printed.contains("99% within 500 ms"),
-        "{printed}"
-    );
+    assert!(printed.contains("fruit 1") && printed.contains("99% within 500 ms"), "{printed}");
     assert!(printed.contains(&format!("--router {}", up.router)), "{printed}");
 
     answers_and_refusals(&up);
@@ -75,24 +69,14 @@ fn a_mesh_is_asked_watched_and_stopped() {
     wrong_questions(&up);
     taken_port(&files, &up);
 
-    let killed = Command::new("kill")
-        .args(["-TERM", &up.child.id().to_string()])
-        .status()
-        .unwrap();
+    let killed = Command::new("kill").args(["-TERM", &up.child.id().to_string()]).status().unwrap();
     assert!(killed.success());
     assert_eq!(up.child.wait().unwrap().code(), Some(0));
     assert_eq!(up.said(&["experts"]).0, Some(1));
 }
 
 fn answers_and_refusals(up: &Up) {
-    let reply = up.json(&[
-        "ask",
-        "is an apple red",
-        "--label",
-        "stand=fruit",
-        "--attribute",
-        "audience=buyer",
-    ]);
+    let reply = up.json(&["ask", "is an apple red", "--label", "stand=fruit", "--attribute", "audience=buyer"]);
     assert_eq!(reply["decision"]["outcome"], "dispatched");
     assert_eq!(reply["decision"]["rules_matched"][0], "stand");
     assert_eq!(reply["replies"][0]["expert"], "fruit");
@@ -101,10 +85,7 @@ fn answers_and_refusals(up: &Up) {
 
     let (code, out, _) = up.said(&["ask", "is an apple red", "--label", "stand=fruit"]);
     assert_eq!(code, Some(0));
-    assert!(
-        out.starts_with("fruit 1  ") && out.contains("1 Apples\n") && out.contains("total "),
-        "{out}"
-    );
+    assert!(out.starts_with("fruit 1  ") && out.contains("1 Apples\n") && out.contains("total "), "{out}");
 
     let (code, out, _) = up.said(&["ask", "is an apple red", "--label", "stand=fruit", "--stream", "--json"]);
     assert_eq!(code, Some(0));
@@ -130,14 +111,7 @@ fn catalogue(up: &Up) {
 }
 
 fn wrong_questions(up: &Up) {
-    let (code, _, err) = up.said(&[
-        "ask",
-        "is an apple red",
-        "--attribute",
-        "audience=thief",
-        "--top-k",
-        "99",
-    ]);
+    let (code, _, err) = up.said(&["ask", "is an apple red", "--attribute", "audience=thief", "--top-k", "99"]);
     assert_eq!(code, Some(2));
     assert!(err.contains("query.attributes") && err.contains("top_k"), "{err}");
     let (code, _, err) = up.said(&["ask", "is an apple red", "--expert", "vegetables"]);

@@ -47,31 +47,19 @@ pub(crate) fn load(
 
     let mut builder = options(environment, threads).map_err(refused)?;
     for (location, bytes) in external_files(package, &contents)? {
-        builder = builder
-            .with_external_initializer_file_in_memory(location, bytes)
-            .map_err(|error| refused(error.into()))?;
+        builder =
+            builder.with_external_initializer_file_in_memory(location, bytes).map_err(|error| refused(error.into()))?;
     }
     if executors > 1 {
         builder = share(builder, &contents).map_err(refused)?;
     }
-    let sessions: Vec<_> = (0..executors)
-        .map(|_| builder.commit_from_memory(model))
-        .collect::<Result<_, _>>()
-        .map_err(refused)?;
-    let problems = sessions
-        .first()
-        .map(|session| mismatches(session, manifest))
-        .unwrap_or_default();
+    let sessions: Vec<_> =
+        (0..executors).map(|_| builder.commit_from_memory(model)).collect::<Result<_, _>>().map_err(refused)?;
+    let problems = sessions.first().map(|session| mismatches(session, manifest)).unwrap_or_default();
     if !problems.is_empty() {
         return Err(package.refused(problems));
     }
-    Ok(sessions
-        .into_iter()
-        .map(|session| OrtSession {
-            session,
-            outputs: manifest.outputs.clone(),
-        })
-        .collect())
+    Ok(sessions.into_iter().map(|session| OrtSession { session, outputs: manifest.outputs.clone() }).collect())
 }
 
 fn options(environment: &Environment, threads: usize) -> ort::Result<SessionBuilder> {
@@ -102,27 +90,17 @@ fn external_files(package: &Package, contents: &onnx::Contents<'_>) -> Result<Ve
     for location in locations {
         match package.beside_model(&location) {
             Some(bytes) => found.push((location, bytes)),
-            None => problems.push(format!(
-                "{}: keeps data in `{location}`, which is not in the manifest",
-                package.manifest.model
-            )),
+            None => problems
+                .push(format!("{}: keeps data in `{location}`, which is not in the manifest", package.manifest.model)),
         }
     }
-    if problems.is_empty() {
-        Ok(found)
-    } else {
-        Err(package.refused(problems))
-    }
+    if problems.is_empty() { Ok(found) } else { Err(package.refused(problems)) }
 }
 
 /// Gives every large weight to the sessions from outside, as one value that all of them hold, and one container for
 /// what their kernels make of it. Neither alone is enough: the container shares only what comes from outside.
 fn share(mut builder: SessionBuilder, contents: &onnx::Contents<'_>) -> ort::Result<SessionBuilder> {
-    for weight in contents
-        .weights
-        .iter()
-        .filter(|weight| weight.data.len() >= MIN_SHARED_BYTES)
-    {
+    for weight in contents.weights.iter().filter(|weight| weight.data.len() >= MIN_SHARED_BYTES) {
         let value = to_value(weight.datatype, &weight.shape, weight.data)?;
         builder = builder.with_initializer(weight.name, value)?;
     }
@@ -153,11 +131,7 @@ fn compare(field: &str, entries: &[TensorEntry], outlets: &[Outlet], problems: &
             problems.push(format!("{field}[{at}].datatype: the graph says {}", outlet.dtype()));
         }
         // An output of unknown rank has no dimensions here, like a scalar.
-        let shape = outlet
-            .dtype()
-            .tensor_shape()
-            .map(|shape| &shape[..])
-            .filter(|shape| !shape.is_empty());
+        let shape = outlet.dtype().tensor_shape().map(|shape| &shape[..]).filter(|shape| !shape.is_empty());
         let fits = |shape: &[i64]| {
             let mut sizes = shape.iter().zip(&entry.shape);
             shape.len() == entry.shape.len() && sizes.all(|(graph, entry)| graph == entry || *graph == -1)
@@ -181,9 +155,7 @@ impl Session for OrtSession {
         stop.on_raise(move || drop(terminate.terminate()));
         let outputs = self.session.run_with_options(values, &options).map_err(run_error)?;
         let output = |entry: &TensorEntry| {
-            let value = outputs
-                .get(&entry.name)
-                .ok_or_else(|| RunError(format!("no output `{}`", entry.name)))?;
+            let value = outputs.get(&entry.name).ok_or_else(|| RunError(format!("no output `{}`", entry.name)))?;
             from_value(&entry.name, value).map_err(run_error)
         };
         self.outputs.iter().map(output).collect()
@@ -243,13 +215,8 @@ fn strings_to_value(shape: &[i64], data: &[u8]) -> ort::Result<DynValue> {
         shape: shape.to_vec(),
         data: Bytes::copy_from_slice(data),
     };
-    let strings = tensor
-        .to_strings()
-        .ok_or_else(|| ort::Error::new("string lengths do not add up"))?;
-    let strings: Vec<String> = strings
-        .iter()
-        .map(|text| String::from_utf8_lossy(text).into_owned())
-        .collect();
+    let strings = tensor.to_strings().ok_or_else(|| ort::Error::new("string lengths do not add up"))?;
+    let strings: Vec<String> = strings.iter().map(|text| String::from_utf8_lossy(text).into_owned()).collect();
     OrtTensor::from_string_array((shape.to_vec(), &strings[..])).map(OrtTensor::into_dyn)
 }
 
@@ -274,12 +241,7 @@ where
 {
     let (shape, values) = value.try_extract_tensor::<T>()?;
     let data = values.iter().copied().flat_map(to).collect();
-    Ok(Tensor {
-        name: name.to_owned(),
-        datatype,
-        shape: shape.to_vec(),
-        data,
-    })
+    Ok(Tensor { name: name.to_owned(), datatype, shape: shape.to_vec(), data })
 }
 
 fn from_element_type(element: TensorElementType) -> Option<DataType> {
@@ -320,9 +282,7 @@ mod tests {
     }
 
     fn tiny_add() -> OrtSession {
-        let package = Source::open(&path("models/build/fixtures/tiny-add"))
-            .and_then(Source::read)
-            .unwrap();
+        let package = Source::open(&path("models/build/fixtures/tiny-add")).and_then(Source::read).unwrap();
         load(&environment(), &package, 1, 1).unwrap().pop().unwrap()
     }
 
@@ -337,44 +297,15 @@ mod tests {
         stop.raise();
         let error = session.run(&inputs(), &stop).expect_err("should have been stopped");
         assert!(error.to_string().contains("terminate"), "{error}");
-        assert_eq!(
-            session.run(&inputs(), &Stop::default()).unwrap()[0].to_fp32().unwrap(),
-            [2.0, 4.0, 6.0, 8.0]
-        );
+        assert_eq!(session.run(&inputs(), &Stop::default()).unwrap()[0].to_fp32().unwrap(), [2.0, 4.0, 6.0, 8.0]);
     }
 
     #[test]
     fn what_onnx_runtime_refuses_is_an_error_of_that_run() {
         let mut session = tiny_add();
         let [a, b] = inputs();
-        assert!(
-            session
-                .run(
-                    &[
-                        a.clone(),
-                        Tensor {
-                            name: "c".to_owned(),
-                            ..b.clone()
-                        }
-                    ],
-                    &Stop::default()
-                )
-                .is_err()
-        );
-        assert!(
-            session
-                .run(
-                    &[
-                        a.clone(),
-                        Tensor {
-                            shape: vec![1, 5],
-                            ..b.clone()
-                        }
-                    ],
-                    &Stop::default()
-                )
-                .is_err()
-        );
+        assert!(session.run(&[a.clone(), Tensor { name: "c".to_owned(), ..b.clone() }], &Stop::default()).is_err());
+        assert!(session.run(&[a.clone(), Tensor { shape: vec![1, 5], ..b.clone() }], &Stop::default()).is_err());
         assert!(session.run(&[a, b], &Stop::default()).is_ok());
     }
 
@@ -391,26 +322,13 @@ mod tests {
             (DataType::Bf16, vec![0x80, 0x3f, 0x01, 0x00]),
             (DataType::Uint32, (0..8).collect()),
             (DataType::Int32, (100..108).collect()),
-            (
-                DataType::Fp32,
-                [1.5f32, -0.0].iter().flat_map(|value| value.to_le_bytes()).collect(),
-            ),
+            (DataType::Fp32, [1.5f32, -0.0].iter().flat_map(|value| value.to_le_bytes()).collect()),
             (DataType::Uint64, (0..16).collect()),
             (DataType::Int64, (200..216).collect()),
-            (
-                DataType::Fp64,
-                [1.5f64, f64::MIN]
-                    .iter()
-                    .flat_map(|value| value.to_le_bytes())
-                    .collect(),
-            ),
+            (DataType::Fp64, [1.5f64, f64::MIN].iter().flat_map(|value| value.to_le_bytes()).collect()),
         ];
-        let numbers = numbers.map(|(datatype, data)| Tensor {
-            name: "x".into(),
-            datatype,
-            shape: vec![2, 1],
-            data: data.into(),
-        });
+        let numbers =
+            numbers.map(|(datatype, data)| Tensor { name: "x".into(), datatype, shape: vec![2, 1], data: data.into() });
         let strings = Tensor::strings("x", vec![2, 1], &["", "wörter"]);
         for tensor in numbers.into_iter().chain([strings]) {
             let value = to_value(tensor.datatype, &tensor.shape, &tensor.data).unwrap();

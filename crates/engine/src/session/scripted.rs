@@ -54,11 +54,7 @@ impl Script {
             if left.is_zero() {
                 return true;
             }
-            held = self
-                .changed
-                .wait_timeout(held, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            held = self.changed.wait_timeout(held, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         false
     }
@@ -74,12 +70,7 @@ impl Session for ScriptedSession {
     /// For every row the sum of its ids and how many are no padding, as FP32 `[rows, 2]`.
     fn run(&mut self, inputs: &[Tensor], stop: &Stop) -> Result<Vec<Tensor>, RunError> {
         let ids = inputs.first().ok_or_else(|| RunError("no input".to_owned()))?;
-        let size = |at: usize| {
-            ids.shape
-                .get(at)
-                .and_then(|size| usize::try_from(*size).ok())
-                .unwrap_or(1)
-        };
+        let size = |at: usize| ids.shape.get(at).and_then(|size| usize::try_from(*size).ok()).unwrap_or(1);
         let (rows, length) = (size(0), size(1));
         self.0.seen.send_modify(|seen| seen.runs.push((rows, length)));
 
@@ -101,12 +92,7 @@ impl Session for ScriptedSession {
         assert!(!values.contains(&BOMB), "as the script says");
         let answers: Vec<f32> = values
             .chunks(length.max(1))
-            .flat_map(|row| {
-                [
-                    row.iter().sum::<i64>() as f32,
-                    row.iter().filter(|id| **id != 0).count() as f32,
-                ]
-            })
+            .flat_map(|row| [row.iter().sum::<i64>() as f32, row.iter().filter(|id| **id != 0).count() as f32])
             .collect();
         Ok(vec![Tensor::fp32("row", vec![dimension(rows), 2], &answers)])
     }

@@ -45,10 +45,7 @@ fn ask(engine: &Engine, tasks: &mut JoinSet<Result<TextOutput, Error>>, text: St
 async fn a_text_is_answered_with_its_own_row_and_its_timings() {
     let (engine, _) = scripted(&EngineOptions::default());
     let answer = engine.text("w10 w20 w30", call()).await.unwrap();
-    assert_eq!(
-        (row(&answer), answer.tokens, answer.truncated),
-        (&[60.0, 3.0][..], 3, false)
-    );
+    assert_eq!((row(&answer), answer.tokens, answer.truncated), (&[60.0, 3.0][..], 3, false));
     assert_eq!(&*answer.outputs[0].name, "row");
     assert_eq!(answer.timings.batch, 1);
     assert_eq!(engine.load(), Load::default());
@@ -64,17 +61,9 @@ async fn texts_that_gathered_run_together_and_everyone_gets_their_own_row() {
     }
     queued(&engine, 10).await;
     control.release();
-    let mut sums: Vec<_> = tasks
-        .join_all()
-        .await
-        .into_iter()
-        .map(|answer| row(&answer.unwrap())[0])
-        .collect();
+    let mut sums: Vec<_> = tasks.join_all().await.into_iter().map(|answer| row(&answer.unwrap())[0]).collect();
     sums.sort_by(f32::total_cmp);
-    let expected: Vec<f32> = [10.0]
-        .into_iter()
-        .chain((20..30u8).map(|id| f32::from(id) * 3.0))
-        .collect();
+    let expected: Vec<f32> = [10.0].into_iter().chain((20..30u8).map(|id| f32::from(id) * 3.0)).collect();
     assert_eq!(sums, expected);
     assert_eq!(control.runs(), [(1, 1), (10, 3)]);
 }
@@ -98,10 +87,7 @@ async fn a_long_text_does_not_make_short_ones_pay_for_its_length() {
 
 #[tokio::test]
 async fn the_batch_stays_within_its_token_budget() {
-    let (engine, control) = scripted(&EngineOptions {
-        batch_tokens: 12,
-        ..EngineOptions::default()
-    });
+    let (engine, control) = scripted(&EngineOptions { batch_tokens: 12, ..EngineOptions::default() });
     let mut tasks = JoinSet::new();
     occupy(&engine, &control, &mut tasks).await;
     for _ in 0..5 {
@@ -156,13 +142,9 @@ async fn a_batch_that_runs_for_nobody_is_stopped() {
 async fn a_deadline_ends_the_wait_and_the_run() {
     let (engine, control) = scripted(&EngineOptions::default());
     control.hold();
-    let past = Call {
-        deadline: Instant::now(),
-    };
+    let past = Call { deadline: Instant::now() };
     assert!(matches!(engine.text("w10", past).await, Err(Error::DeadlineExceeded)));
-    let short = Call {
-        deadline: Instant::now() + Duration::from_millis(30),
-    };
+    let short = Call { deadline: Instant::now() + Duration::from_millis(30) };
     assert!(matches!(engine.text("w10", short).await, Err(Error::DeadlineExceeded)));
     // It ran for that caller alone, if it began at all.
     if !control.runs().is_empty() {
@@ -173,25 +155,15 @@ async fn a_deadline_ends_the_wait_and_the_run() {
 
 #[tokio::test]
 async fn a_full_queue_refuses_and_says_when_to_come_back() {
-    let timing = Timing {
-        base: Duration::from_millis(1),
-        per_token: Duration::from_micros(10),
-    };
-    let options = EngineOptions {
-        queue_tokens: 8,
-        batch_tokens: 128,
-        ..EngineOptions::default()
-    };
+    let timing = Timing { base: Duration::from_millis(1), per_token: Duration::from_micros(10) };
+    let options = EngineOptions { queue_tokens: 8, batch_tokens: 128, ..EngineOptions::default() };
     let (engine, control) = testing::engine(timing, &options).unwrap();
     let mut tasks = JoinSet::new();
     occupy(&engine, &control, &mut tasks).await;
     ask(&engine, &mut tasks, "w10 ".repeat(8));
     queued(&engine, 1).await;
     let refused = engine.text("w10", call()).await;
-    assert!(
-        matches!(refused, Err(Error::QueueFull { retry_after }) if !retry_after.is_zero()),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, Err(Error::QueueFull { retry_after }) if !retry_after.is_zero()), "{refused:?}");
     control.release();
     assert!(tasks.join_all().await.iter().all(Result::is_ok));
 }
@@ -220,10 +192,7 @@ async fn one_poisoned_request_does_not_fail_its_neighbours() {
 #[tokio::test]
 async fn executors_run_side_by_side() {
     let two = NonZeroUsize::new(2);
-    let (engine, control) = scripted(&EngineOptions {
-        executors: two,
-        ..EngineOptions::default()
-    });
+    let (engine, control) = scripted(&EngineOptions { executors: two, ..EngineOptions::default() });
     let mut tasks = JoinSet::new();
     occupy(&engine, &control, &mut tasks).await;
     ask(&engine, &mut tasks, "w20".to_owned());
@@ -251,20 +220,11 @@ async fn raw_tensors_run_with_others_of_the_same_shape() {
     for (id, answer) in runs.join_all().await {
         let id = id as f32;
         assert_eq!(answer.tensors[0].to_fp32().unwrap(), [id * 3.0, 3.0, id, 1.0]);
-        assert_eq!(
-            (answer.tensors[0].shape.as_slice(), answer.timings.batch),
-            (&[2, 2][..], 3)
-        );
+        assert_eq!((answer.tensors[0].shape.as_slice(), answer.timings.batch), (&[2, 2][..], 3));
     }
     assert_eq!(control.runs()[1..], [(6, 3)]);
-    let wrong = Tensor {
-        datatype: DataType::Fp64,
-        ..Tensor::int64("input_ids", vec![1, 1], &[1])
-    };
-    assert!(matches!(
-        engine.tensors(vec![wrong], call()).await,
-        Err(Error::Invalid { .. })
-    ));
+    let wrong = Tensor { datatype: DataType::Fp64, ..Tensor::int64("input_ids", vec![1, 1], &[1]) };
+    assert!(matches!(engine.tensors(vec![wrong], call()).await, Err(Error::Invalid { .. })));
 }
 
 #[tokio::test]

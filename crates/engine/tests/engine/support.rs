@@ -27,11 +27,7 @@ pub(crate) fn fixture(name: &str) -> PathBuf {
 /// A store on two cores.
 pub(crate) fn store() -> Store {
     let onnxruntime = Some(path(".tools/lib/libonnxruntime.so"));
-    Store::open(StoreOptions {
-        onnxruntime,
-        cores: Some(2.try_into().unwrap()),
-    })
-    .unwrap()
+    Store::open(StoreOptions { onnxruntime, cores: Some(2.try_into().unwrap()) }).unwrap()
 }
 
 pub(crate) async fn load_fixture(store: &Store, name: &str) -> Result<Engine, Error> {
@@ -39,9 +35,7 @@ pub(crate) async fn load_fixture(store: &Store, name: &str) -> Result<Engine, Er
 }
 
 pub(crate) fn call() -> Call {
-    Call {
-        deadline: Instant::now() + PATIENCE,
-    }
+    Call { deadline: Instant::now() + PATIENCE }
 }
 
 /// What is waited for here always comes; if not, the test fails instead of hanging.

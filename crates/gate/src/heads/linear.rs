@@ -23,17 +23,9 @@ impl Linear {
     /// Fits `classes` classes on (vector, class) pairs. Every class needs at least one pair; all vectors have one length.
     pub(crate) fn fit(data: &[(&[f32], usize)], classes: usize) -> Self {
         let width = data.first().map_or(0, |(vector, _)| vector.len());
-        let problem = Problem {
-            data,
-            classes,
-            width,
-            weights: balanced(data, classes),
-        };
+        let problem = Problem { data, classes, width, weights: balanced(data, classes) };
         let parameters = minimise(&problem);
-        let rows = parameters
-            .chunks(width + 1)
-            .map(|row| row.iter().map(|&value| value as f32).collect())
-            .collect();
+        let rows = parameters.chunks(width + 1).map(|row| row.iter().map(|&value| value as f32).collect()).collect();
         Self { rows }
     }
 
@@ -55,10 +47,7 @@ fn balanced(data: &[(&[f32], usize)], classes: usize) -> Vec<f64> {
     for &(_, class) in data {
         counts[class] += 1;
     }
-    counts
-        .into_iter()
-        .map(|count| data.len() as f64 / (classes * count.max(1)) as f64)
-        .collect()
+    counts.into_iter().map(|count| data.len() as f64 / (classes * count.max(1)) as f64).collect()
 }
 
 struct Problem<'a> {
@@ -72,10 +61,8 @@ impl Problem<'_> {
     /// The objective and its gradient at `parameters`.
     fn evaluate(&self, parameters: &[f64]) -> (f64, Vec<f64>) {
         let stride = self.width + 1;
-        let rows: Vec<Vec<f32>> = parameters
-            .chunks(stride)
-            .map(|row| row.iter().map(|&value| value as f32).collect())
-            .collect();
+        let rows: Vec<Vec<f32>> =
+            parameters.chunks(stride).map(|row| row.iter().map(|&value| value as f32).collect()).collect();
         let mut slopes = vec![vec![0.0f32; stride]; self.classes];
         let mut loss = 0.0;
         for &(vector, class) in self.data {
@@ -135,11 +122,7 @@ fn minimise(problem: &Problem<'_>) -> Vec<f64> {
             if pairs.len() == MEMORY {
                 pairs.remove(0);
             }
-            pairs.push(Pair {
-                step,
-                change,
-                curvature,
-            });
+            pairs.push(Pair { step, change, curvature });
         }
         (at, value, gradient) = (point, new_value, new_gradient);
     }
@@ -219,24 +202,14 @@ mod tests {
 
     #[test]
     fn the_fit_ends_where_the_gradient_vanishes() {
-        let problem = Problem {
-            data: &DATA,
-            classes: 3,
-            width: 3,
-            weights: balanced(&DATA, 3),
-        };
+        let problem = Problem { data: &DATA, classes: 3, width: 3, weights: balanced(&DATA, 3) };
         let (_, gradient) = problem.evaluate(&minimise(&problem));
         assert!(norm(&gradient) < 1e-3, "{}", norm(&gradient));
     }
 
     #[test]
     fn the_gradient_is_the_slope_of_the_loss() {
-        let problem = Problem {
-            data: &DATA,
-            classes: 3,
-            width: 3,
-            weights: balanced(&DATA, 3),
-        };
+        let problem = Problem { data: &DATA, classes: 3, width: 3, weights: balanced(&DATA, 3) };
         let at: Vec<f64> = (0..12).map(|i| f64::from(i) * 0.1 - 0.5).collect();
         let (_, gradient) = problem.evaluate(&at);
         for i in 0..at.len() {
@@ -246,11 +219,7 @@ mod tests {
                 problem.evaluate(&point).0
             };
             let slope = (moved(1e-3) - moved(-1e-3)) / 2e-3;
-            assert!(
-                (slope - gradient[i]).abs() < 1e-4,
-                "parameter {i}: {slope} against {}",
-                gradient[i]
-            );
+            assert!((slope - gradient[i]).abs() < 1e-4, "parameter {i}: {slope} against {}", gradient[i]);
         }
     }
 

@@ -46,10 +46,7 @@ impl Prototypes {
         if self.centres.is_empty() {
             return -1.0;
         }
-        let powers = self
-            .centres
-            .iter()
-            .map(|centre| (SHARPNESS * f64::from(dot(centre, vector))).exp());
+        let powers = self.centres.iter().map(|centre| (SHARPNESS * f64::from(dot(centre, vector))).exp());
         (powers.sum::<f64>() / self.centres.len() as f64).ln() / SHARPNESS
     }
 }
@@ -126,11 +123,7 @@ mod tests {
         let head = fit(&vectors);
         assert_eq!(head.centres.len(), MAX_PROTOTYPES);
         for vector in &vectors {
-            let nearest = head
-                .centres
-                .iter()
-                .map(|centre| dot(centre, vector))
-                .fold(-1.0, f32::max);
+            let nearest = head.centres.iter().map(|centre| dot(centre, vector)).fold(-1.0, f32::max);
             assert!(nearest > 0.9, "{nearest}");
         }
     }
@@ -139,17 +132,12 @@ mod tests {
     fn a_class_is_closer_the_nearer_its_themes_are() {
         let head = fit(&[0.0, 10.0, 90.0, 100.0].map(on_circle));
         let [on_theme, between, away] = [5.0, 50.0, 250.0].map(|degrees| head.similarity(&on_circle(degrees)));
-        assert!(
-            1.0 > on_theme && on_theme > between && between > away && away > -1.0,
-            "{on_theme} {between} {away}"
-        );
+        assert!(1.0 > on_theme && on_theme > between && between > away && away > -1.0, "{on_theme} {between} {away}");
     }
 
     #[test]
     fn repeated_vectors_do_not_take_up_prototypes() {
-        let vectors: Vec<Vec<f32>> = (0..40)
-            .map(|i| on_circle(if i % 2 == 0 { 0.0 } else { 90.0 }))
-            .collect();
+        let vectors: Vec<Vec<f32>> = (0..40).map(|i| on_circle(if i % 2 == 0 { 0.0 } else { 90.0 })).collect();
         assert_eq!(fit(&vectors).centres.len(), 2);
     }
 }

@@ -35,26 +35,15 @@ pub(super) fn condition(
     }
     let program = env.compile(source).map_err(|errors| {
         let text = errors.to_string().lines().next().unwrap_or_default().to_owned();
-        vec![(
-            text,
-            "a condition in CEL, for example: 'patient' in attributes.audience".to_owned(),
-        )]
+        vec![(text, "a condition in CEL, for example: 'patient' in attributes.audience".to_owned())]
     })?;
-    let mut checker = Checker {
-        dimensions,
-        patterns,
-        problems: Vec::new(),
-    };
+    let mut checker = Checker { dimensions, patterns, problems: Vec::new() };
     let result = checker.kind(program.expression());
     if result.is_some_and(|kind| kind != Kind::Bool) {
         checker.problem("is not a condition".to_owned(), "an expression that is true or false");
     }
     let problems = checker.problems;
-    if problems.is_empty() {
-        Ok(program)
-    } else {
-        Err(problems)
-    }
+    if problems.is_empty() { Ok(program) } else { Err(problems) }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -76,14 +65,8 @@ enum Kind {
     },
 }
 
-const QUERY: Kind = Kind::Fields {
-    name: "query",
-    fields: &["text"],
-};
-const CALLER: Kind = Kind::Fields {
-    name: "caller",
-    fields: &["tenant", "tier", "purpose", "priority"],
-};
+const QUERY: Kind = Kind::Fields { name: "query", fields: &["text"] };
+const CALLER: Kind = Kind::Fields { name: "caller", fields: &["tenant", "tier", "purpose", "priority"] };
 
 struct Checker<'a> {
     dimensions: &'a BTreeMap<String, Dimension>,
@@ -101,10 +84,7 @@ impl Checker<'_> {
                 "caller" => Some(CALLER),
                 "attributes" => Some(Kind::Attributes),
                 "labels" => Some(Kind::Labels),
-                _ => self.problem(
-                    format!("there is no variable {name:?}"),
-                    "query.text, attributes, labels or caller",
-                ),
+                _ => self.problem(format!("there is no variable {name:?}"), "query.text, attributes, labels or caller"),
             },
             Expr::Select(select) => self.select(select),
             Expr::Call(call) => self.call(call),
@@ -137,10 +117,9 @@ impl Checker<'_> {
             LiteralValue::UInt(_) => Some(Kind::Uint),
             LiteralValue::Double(_) => Some(Kind::Double),
             LiteralValue::String(_) => Some(Kind::Text),
-            LiteralValue::Bytes(_) | LiteralValue::Null => self.problem(
-                "bytes and null are not admitted".to_owned(),
-                "texts, numbers and truth values",
-            ),
+            LiteralValue::Bytes(_) | LiteralValue::Null => {
+                self.problem("bytes and null are not admitted".to_owned(), "texts, numbers and truth values")
+            }
         }
     }
 
@@ -172,10 +151,7 @@ impl Checker<'_> {
             return Some(Kind::List(Box::new(Kind::Text)));
         }
         let declared = listed(self.dimensions.keys().map(String::as_str));
-        self.problem(
-            format!("no dimension is called {name:?}"),
-            format!("a declared dimension: {declared}"),
-        )
+        self.problem(format!("no dimension is called {name:?}"), format!("a declared dimension: {declared}"))
     }
 
     fn call(&mut self, call: &CallExpr) -> Option<Kind> {
@@ -233,10 +209,7 @@ impl Checker<'_> {
             let applied = kinds.iter().map(ToString::to_string).collect::<Vec<_>>();
             let shown = name.trim_matches(|c| matches!(c, '_' | '@'));
             self.problem(
-                format!(
-                    "{shown} cannot be applied to {}",
-                    listed(applied.iter().map(String::as_str))
-                ),
+                format!("{shown} cannot be applied to {}", listed(applied.iter().map(String::as_str))),
                 "operands of fitting types",
             )
         })
@@ -246,25 +219,16 @@ impl Checker<'_> {
     /// could be chosen by the client, so only a literal will do.
     fn pattern(&mut self, literal: Option<&str>) -> Option<Kind> {
         let Some(pattern) = literal else {
-            return self.problem(
-                "the pattern of matches is not written out".to_owned(),
-                "a text in quotes",
-            );
+            return self.problem("the pattern of matches is not written out".to_owned(), "a text in quotes");
         };
         if !self.patterns.contains_key(pattern) {
-            match RegexBuilder::new(pattern)
-                .size_limit(MAX_PATTERN)
-                .dfa_size_limit(MAX_PATTERN)
-                .build()
-            {
+            match RegexBuilder::new(pattern).size_limit(MAX_PATTERN).dfa_size_limit(MAX_PATTERN).build() {
                 Ok(regex) => {
                     self.patterns.insert(pattern.to_owned(), regex);
                 }
                 Err(regex::Error::CompiledTooBig(_)) => {
-                    return self.problem(
-                        "the pattern of matches is too big once compiled".to_owned(),
-                        "a smaller pattern",
-                    );
+                    return self
+                        .problem("the pattern of matches is too big once compiled".to_owned(), "a smaller pattern");
                 }
                 Err(_) => {
                     return self.problem(

@@ -81,21 +81,14 @@ impl RuleSet {
                         priority: rule.priority,
                     },
                 )),
-                Err(problems) => mistakes.extend(
-                    problems
-                        .into_iter()
-                        .map(|(problem, expected)| Mistake::new(&*path, problem, expected)),
-                ),
+                Err(problems) => mistakes
+                    .extend(problems.into_iter().map(|(problem, expected)| Mistake::new(&*path, problem, expected))),
             }
         }
         let context = match context(env, patterns) {
             Ok(context) => context,
             Err(problem) => {
-                mistakes.push(Mistake::new(
-                    "gate.rules",
-                    problem,
-                    "a build of the cel crate without its own matches",
-                ));
+                mistakes.push(Mistake::new("gate.rules", problem, "a build of the cel crate without its own matches"));
                 return Err(mistakes);
             }
         };
@@ -109,11 +102,7 @@ impl RuleSet {
         }
         let mut rules: Vec<Compiled> = rules.into_iter().map(|(_, rule)| rule).collect();
         rules.sort_by_key(|rule| std::cmp::Reverse(rule.priority)); // stable: the order of the file within a priority
-        Ok(Self {
-            rules,
-            context,
-            errors: AtomicU64::new(0),
-        })
+        Ok(Self { rules, context, errors: AtomicU64::new(0) })
     }
 
     /// Evaluates every rule. A condition that cannot be evaluated for this query (mostly: an absent key) forbids when
@@ -138,10 +127,7 @@ impl RuleSet {
             }
             verdict.matched.push(rule.name.clone());
             let because = |experts: &[String]| -> Vec<(String, String)> {
-                experts
-                    .iter()
-                    .map(|expert| (rule.name.clone(), expert.clone()))
-                    .collect()
+                experts.iter().map(|expert| (rule.name.clone(), expert.clone())).collect()
             };
             match &rule.effect {
                 Effect::Forbid(experts) => verdict.forbidden.extend(because(experts)),
@@ -165,17 +151,13 @@ impl RuleSet {
 impl Verdict {
     /// The first rule in `list` that names the expert.
     pub(crate) fn rule_for<'a>(list: &'a [(String, String)], expert: &str) -> Option<&'a str> {
-        list.iter()
-            .find(|(_, named)| named == expert)
-            .map(|(rule, _)| rule.as_str())
+        list.iter().find(|(_, named)| named == expert).map(|(rule, _)| rule.as_str())
     }
 }
 
 impl fmt::Debug for RuleSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list()
-            .entries(self.rules.iter().map(|rule| &rule.name))
-            .finish()
+        f.debug_list().entries(self.rules.iter().map(|rule| &rule.name)).finish()
     }
 }
 
@@ -192,47 +174,25 @@ fn context(env: Arc<Env>, patterns: HashMap<String, Regex>) -> Result<Context<'s
             }),
         }
     };
-    context
-        .add_function("matches", matches)
-        .map_err(|error| error.to_string())?;
+    context.add_function("matches", matches).map_err(|error| error.to_string())?;
     Ok(context)
 }
 
 fn bind(scope: &mut Context<'_, 'static>, query: &Query) {
-    let Caller {
-        tenant,
-        tier,
-        purpose,
-        priority,
-        subject: _,
-    } = &query.caller;
+    let Caller { tenant, tier, purpose, priority, subject: _ } = &query.caller;
     let strings = |pairs: &[(&str, &String)]| -> HashMap<String, Value> {
-        pairs
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), Value::from((*value).clone())))
-            .collect()
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), Value::from((*value).clone()))).collect()
     };
-    let lists: HashMap<String, Value> = query
-        .attributes
-        .iter()
-        .map(|(key, values)| (key.clone(), Value::from(values.clone())))
-        .collect();
-    let labels: HashMap<String, Value> = query
-        .labels
-        .iter()
-        .map(|(key, value)| (key.clone(), Value::from(value.clone())))
-        .collect();
+    let lists: HashMap<String, Value> =
+        query.attributes.iter().map(|(key, values)| (key.clone(), Value::from(values.clone()))).collect();
+    let labels: HashMap<String, Value> =
+        query.labels.iter().map(|(key, value)| (key.clone(), Value::from(value.clone()))).collect();
     scope.add_variable_from_value("query", strings(&[("text", &query.text)]));
     scope.add_variable_from_value("attributes", lists);
     scope.add_variable_from_value("labels", labels);
     scope.add_variable_from_value(
         "caller",
-        strings(&[
-            ("tenant", tenant),
-            ("tier", tier),
-            ("purpose", purpose),
-            ("priority", priority),
-        ]),
+        strings(&[("tenant", tenant), ("tier", tier), ("purpose", purpose), ("priority", priority)]),
     );
 }
 

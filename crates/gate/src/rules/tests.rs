@@ -6,24 +6,12 @@ use super::*;
 use crate::options::{Dimension, Rule};
 
 fn options(rules: Vec<Rule>) -> Options {
-    let audience = Dimension {
-        values: vec!["clinician".into(), "patient".into()],
-        summary: String::new(),
-    };
-    Options {
-        rules,
-        dimensions: BTreeMap::from([("audience".to_owned(), audience)]),
-        ..Options::default()
-    }
+    let audience = Dimension { values: vec!["clinician".into(), "patient".into()], summary: String::new() };
+    Options { rules, dimensions: BTreeMap::from([("audience".to_owned(), audience)]), ..Options::default() }
 }
 
 fn forbid(when: &str) -> Rule {
-    Rule {
-        name: "r".into(),
-        when: when.into(),
-        forbid: vec!["a".into()],
-        ..Rule::default()
-    }
+    Rule { name: "r".into(), when: when.into(), forbid: vec!["a".into()], ..Rule::default() }
 }
 
 fn problems(when: &str) -> Vec<String> {
@@ -45,11 +33,7 @@ fn query() -> Query {
         text: "Is Warfarin safe with aspirin?".into(),
         attributes: BTreeMap::from([("audience".into(), vec!["patient".into()])]),
         labels: BTreeMap::from([("document".into(), "list".into())]),
-        caller: Caller {
-            tenant: "north".into(),
-            tier: "gold".into(),
-            ..Caller::default()
-        },
+        caller: Caller { tenant: "north".into(), tier: "gold".into(), ..Caller::default() },
     }
 }
 
@@ -66,10 +50,7 @@ fn conditions_read_text_attributes_labels_and_caller() {
         ("has(labels.document) && labels.document == 'list'", true),
         ("has(labels.ward) && labels.ward == 'icu'", false),
         ("labels['document'] in ['list', 'letter']", true),
-        (
-            "caller.tenant == 'north' && caller.tier != 'free' && caller.purpose == ''",
-            true,
-        ),
+        ("caller.tenant == 'north' && caller.tier != 'free' && caller.purpose == ''", true),
         ("size(query.text) > 10 ? caller.tier == 'gold' : false", true),
         ("!(query.text < 'A')", true),
     ] {
@@ -90,10 +71,7 @@ fn whatever_costs_without_bound_is_refused() {
         "[1, 2].all(x, [1, 2].all(y, [1, 2].all(z, x == y && y == z)))",
     ] {
         let problems = problems(when);
-        assert!(
-            problems.iter().any(|problem| problem.contains("no bound")),
-            "{when}: {problems:?}"
-        );
+        assert!(problems.iter().any(|problem| problem.contains("no bound")), "{when}: {problems:?}");
     }
     for (when, name) in [
         ("query.text + query.text == ''", "+"),
@@ -110,24 +88,10 @@ fn whatever_costs_without_bound_is_refused() {
         ("-size(query.text) == 0", "-"),
     ] {
         let problems = problems(when);
-        assert!(
-            problems
-                .iter()
-                .any(|p| p.starts_with(&format!("{name} is not admitted"))),
-            "{when}: {problems:?}"
-        );
+        assert!(problems.iter().any(|p| p.starts_with(&format!("{name} is not admitted"))), "{when}: {problems:?}");
     }
-    for when in [
-        "{'a': 1}['a'] == 1",
-        "b'x' == b'x'",
-        "labels.x == null",
-        "Foo{a: 1} == Foo{a: 1}",
-    ] {
-        assert!(
-            problems(when).iter().any(|problem| problem.contains("not admitted")),
-            "{when}: {:?}",
-            problems(when)
-        );
+    for when in ["{'a': 1}['a'] == 1", "b'x' == b'x'", "labels.x == null", "Foo{a: 1} == Foo{a: 1}"] {
+        assert!(problems(when).iter().any(|problem| problem.contains("not admitted")), "{when}: {:?}", problems(when));
     }
 }
 
@@ -142,10 +106,7 @@ fn unknown_names_are_refused() {
         ("labels.document.length == 1", "no field \"length\""),
     ] {
         let problems = problems(when);
-        assert!(
-            problems.iter().any(|problem| problem.contains(part)),
-            "{when}: {problems:?}"
-        );
+        assert!(problems.iter().any(|problem| problem.contains(part)), "{when}: {problems:?}");
     }
 }
 
@@ -183,10 +144,7 @@ fn patterns_are_compiled_at_load_within_bounds() {
         ("query.text.matches(query.text)", "not written out"),
     ] {
         let problems = problems(when);
-        assert!(
-            problems.iter().any(|problem| problem.contains(part)),
-            "{when}: {problems:?}"
-        );
+        assert!(problems.iter().any(|problem| problem.contains(part)), "{when}: {problems:?}");
     }
 }
 
@@ -203,48 +161,19 @@ fn long_deep_and_broken_conditions_are_refused() {
 
 #[test]
 fn every_mistake_of_every_rule_is_told() {
-    let all = options(vec![
-        forbid("foo == bar"),
-        forbid("true"),
-        forbid("query.text.matches('(') || 1 + 1 == 2"),
-    ]);
-    let paths: Vec<String> = RuleSet::compile(&all)
-        .unwrap_err()
-        .into_iter()
-        .map(|mistake| mistake.path)
-        .collect();
-    assert_eq!(
-        paths,
-        [
-            "gate.rules[0].when",
-            "gate.rules[0].when",
-            "gate.rules[2].when",
-            "gate.rules[2].when"
-        ]
-    );
+    let all = options(vec![forbid("foo == bar"), forbid("true"), forbid("query.text.matches('(') || 1 + 1 == 2")]);
+    let paths: Vec<String> = RuleSet::compile(&all).unwrap_err().into_iter().map(|mistake| mistake.path).collect();
+    assert_eq!(paths, ["gate.rules[0].when", "gate.rules[0].when", "gate.rules[2].when", "gate.rules[2].when"]);
 }
 
 #[test]
 fn an_error_forbids_in_a_forbid_and_is_no_match_elsewhere() {
     let when = "labels.ward == 'icu'".to_owned();
-    let rule = |name: &str| Rule {
-        name: name.into(),
-        when: when.clone(),
-        ..Rule::default()
-    };
+    let rule = |name: &str| Rule { name: name.into(), when: when.clone(), ..Rule::default() };
     let rules = RuleSet::compile(&options(vec![
-        Rule {
-            require: vec!["a".into()],
-            ..rule("require")
-        },
-        Rule {
-            prefer: vec!["a".into()],
-            ..rule("prefer")
-        },
-        Rule {
-            forbid: vec!["b".into()],
-            ..rule("forbid")
-        },
+        Rule { require: vec!["a".into()], ..rule("require") },
+        Rule { prefer: vec!["a".into()], ..rule("prefer") },
+        Rule { forbid: vec!["b".into()], ..rule("forbid") },
     ]))
     .unwrap();
     let verdict = rules.evaluate(&Query::default());

@@ -36,16 +36,9 @@ impl Source {
     pub fn read(path: &FilePath) -> Result<Self, Mistakes> {
         let file = path.display().to_string();
         let mistake = |problem: String, expected: &str| {
-            Mistakes::from(Mistake {
-                file: file.clone(),
-                path: String::new(),
-                problem,
-                expected: expected.to_owned(),
-            })
+            Mistakes::from(Mistake { file: file.clone(), path: String::new(), problem, expected: expected.to_owned() })
         };
-        let size = std::fs::metadata(path)
-            .map_err(|error| mistake(error.to_string(), "a file"))?
-            .len();
+        let size = std::fs::metadata(path).map_err(|error| mistake(error.to_string(), "a file"))?.len();
         if size > MAX_FILE_BYTES {
             return Err(mistake(format!("{size} bytes"), "at most 1 MiB"));
         }
@@ -77,9 +70,7 @@ impl Source {
 /// All mistakes found.
 pub fn parse<T: DeserializeOwned + Serialize>(source: &Source, overlay: &Overlay) -> Result<T, Mistakes> {
     let mut mistakes = Mistakes::default();
-    let mut tree = mistakes
-        .take(yaml::parse(source))
-        .unwrap_or_else(|| serde_json::json!({}));
+    let mut tree = mistakes.take(yaml::parse(source)).unwrap_or_else(|| serde_json::json!({}));
     let unreadable = !mistakes.is_empty();
     let origins = overlay.apply(&mut tree, &mut mistakes);
     if unreadable {

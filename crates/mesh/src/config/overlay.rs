@@ -44,9 +44,7 @@ fn select(variables: impl Iterator<Item = (String, String)>, reserved: &[&str]) 
 fn is_service_link(name: &str, value: &str) -> bool {
     let of_service = name.ends_with("_SERVICE_HOST") || name.contains("_SERVICE_PORT");
     let of_port = (name.ends_with("_PORT") || name.contains("_PORT_"))
-        && ["tcp://", "udp://", "sctp://"]
-            .iter()
-            .any(|scheme| value.starts_with(scheme));
+        && ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme));
     let part_of_port = ["_TCP_", "_UDP_", "_SCTP_"].iter().any(|protocol| {
         name.split_once(protocol)
             .is_some_and(|(front, back)| front.contains("_PORT_") && matches!(back, "ADDR" | "PORT" | "PROTO"))
@@ -73,11 +71,7 @@ impl Origins {
 
     /// The overlay that the value at `path` came from, or lies in; `None` for the file.
     pub(super) fn of(&self, path: &Path) -> Option<&str> {
-        self.0
-            .iter()
-            .rev()
-            .find(|(overlaid, _)| path.starts_with(overlaid))
-            .map(|(_, origin)| origin.as_str())
+        self.0.iter().rev().find(|(overlaid, _)| path.starts_with(overlaid)).map(|(_, origin)| origin.as_str())
     }
 }
 
@@ -134,9 +128,7 @@ mod tests {
     use super::*;
 
     fn select_from(variables: &[(&str, &str)]) -> Vec<String> {
-        let variables = variables
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         select(variables, &["CONSILIUM_LOG"]).into_keys().collect()
     }
 
@@ -164,11 +156,7 @@ mod tests {
                 ("CONSILIUM_GATE__TOP_K".to_owned(), "3".to_owned()),
                 ("CONSILIUM_GATE__FALLBACK".to_owned(), "general".to_owned()),
             ]),
-            set: vec![
-                "gate.top_k=4".to_owned(),
-                "rules.0.when=b".to_owned(),
-                "tags=[x, y]".to_owned(),
-            ],
+            set: vec!["gate.top_k=4".to_owned(), "rules.0.when=b".to_owned(), "tags=[x, y]".to_owned()],
         };
         let mut mistakes = Mistakes::default();
         let origins = overlay.apply(&mut tree, &mut mistakes);
@@ -178,10 +166,7 @@ mod tests {
         });
         assert_eq!(tree, expected);
         assert_eq!(origins.of(&Path::dotted("gate.top_k")), Some("--set gate.top_k=4"));
-        assert_eq!(
-            origins.of(&Path::dotted("gate.fallback")),
-            Some("environment CONSILIUM_GATE__FALLBACK")
-        );
+        assert_eq!(origins.of(&Path::dotted("gate.fallback")), Some("environment CONSILIUM_GATE__FALLBACK"));
         assert_eq!(origins.of(&Path::dotted("name")), None);
     }
 
@@ -189,9 +174,7 @@ mod tests {
     fn a_path_through_a_value_and_a_flag_without_one_are_mistakes() {
         let mut tree = serde_json::json!({"name": "x", "rules": []});
         let overlay = Overlay {
-            set: ["name.first=a", "rules.7.when=b", "name", "=x"]
-                .map(str::to_owned)
-                .to_vec(),
+            set: ["name.first=a", "rules.7.when=b", "name", "=x"].map(str::to_owned).to_vec(),
             ..Overlay::default()
         };
         let mut mistakes = Mistakes::default();

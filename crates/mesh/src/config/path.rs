@@ -18,10 +18,7 @@ impl Path {
     pub(super) fn dotted(text: &str) -> Self {
         Self(
             text.split('.')
-                .map(|part| {
-                    part.parse()
-                        .map_or_else(|_| Segment::Key(part.to_owned()), Segment::Index)
-                })
+                .map(|part| part.parse().map_or_else(|_| Segment::Key(part.to_owned()), Segment::Index))
                 .collect(),
         )
     }

@@ -47,10 +47,7 @@ enum Mode {
 }
 
 fn read(text: &str, set: &[&str]) -> Result<Mesh, Mistakes> {
-    let source = Source {
-        file: "mesh.yaml".into(),
-        text: text.into(),
-    };
+    let source = Source { file: "mesh.yaml".into(), text: text.into() };
     let overlay = Overlay {
         environment: BTreeMap::from([("CONSILIUM_GATE__FALLBACK".into(), "general".into())]),
         set: set.iter().map(|&argument| argument.to_owned()).collect(),
@@ -65,11 +62,7 @@ fn mistakes(text: &str, set: &[&str]) -> Vec<String> {
 
 #[test]
 fn a_good_file_is_read_with_its_overlay_and_printed_so_that_it_can_be_read_again() {
-    let mesh = read(
-        "name: clinic\ndeadline: 1m 30s\ngate: {top_k: 1}",
-        &["gate.top_k=2", "max=250ms"],
-    )
-    .unwrap();
+    let mesh = read("name: clinic\ndeadline: 1m 30s\ngate: {top_k: 1}", &["gate.top_k=2", "max=250ms"]).unwrap();
     assert_eq!(mesh.deadline, Duration::from_secs(90));
     assert_eq!(mesh.max, Some(Duration::from_millis(250)));
     assert_eq!((mesh.gate.top_k, mesh.gate.fallback.as_deref()), (2, Some("general")));
@@ -116,20 +109,9 @@ fn a_mistake_names_the_flag_or_variable_that_made_it() {
         mistakes(good, &["gate.top_k=x"]),
         ["--set gate.top_k=x: gate.top_k: invalid type: string \"x\"; expected usize"]
     );
-    let source = Source {
-        file: "mesh.yaml".into(),
-        text: good.into(),
-    };
+    let source = Source { file: "mesh.yaml".into(), text: good.into() };
     let environment = BTreeMap::from([("CONSILIUM_GATE__TOPK".to_owned(), "1".to_owned())]);
-    let found = parse::<Mesh>(
-        &source,
-        &Overlay {
-            environment,
-            set: Vec::new(),
-        },
-    )
-    .unwrap_err()
-    .to_string();
+    let found = parse::<Mesh>(&source, &Overlay { environment, set: Vec::new() }).unwrap_err().to_string();
     assert!(
         found.starts_with("environment CONSILIUM_GATE__TOPK: gate.topk: unknown key, did you mean `top_k`?"),
         "{found}"
@@ -139,15 +121,8 @@ fn a_mistake_names_the_flag_or_variable_that_made_it() {
 #[test]
 fn several_files_report_together() {
     let mut all = Mistakes::default();
-    for (file, text) in [
-        ("a.yaml", "deadline: 1s"),
-        ("b.yaml", "name: x\ndeadline: 1s"),
-        ("c.yaml", "]"),
-    ] {
-        let source = Source {
-            file: file.into(),
-            text: text.into(),
-        };
+    for (file, text) in [("a.yaml", "deadline: 1s"), ("b.yaml", "name: x\ndeadline: 1s"), ("c.yaml", "]")] {
+        let source = Source { file: file.into(), text: text.into() };
         all.take(parse::<Mesh>(&source, &Overlay::default()));
     }
     let all = all.into_result().unwrap_err().to_string();
@@ -189,10 +164,7 @@ fn strange_yaml_is_a_mistake_and_never_a_crash() {
 
 #[test]
 fn an_empty_file_is_empty_and_not_wrong_in_itself() {
-    assert_eq!(
-        mistakes("# nothing\n", &[]),
-        ["mesh.yaml: name: missing", "mesh.yaml: deadline: missing"]
-    );
+    assert_eq!(mistakes("# nothing\n", &[]), ["mesh.yaml: name: missing", "mesh.yaml: deadline: missing"]);
 }
 
 #[test]
@@ -202,12 +174,7 @@ fn files_that_cannot_be_read_say_so() {
     assert!(missing.contains("none.yaml: "), "{missing}");
     let binary = dir.path().join("binary.yaml");
     std::fs::write(&binary, [0xff, 0xfe]).unwrap();
-    assert!(
-        Source::read(&binary)
-            .unwrap_err()
-            .to_string()
-            .ends_with("expected UTF-8")
-    );
+    assert!(Source::read(&binary).unwrap_err().to_string().ends_with("expected UTF-8"));
     let large = dir.path().join("large.yaml");
     std::fs::write(&large, vec![b'#'; 1024 * 1024 + 1]).unwrap();
     assert!(Source::read(&large).unwrap_err().to_string().ends_with("at most 1 MiB"));

@@ -78,18 +78,12 @@ impl Found {
         let (problem, expected) = match &self.kind {
             Kind::Unknown { known } => (format!("unknown key{}", did_you_mean(name, known)), one_of(known)),
             Kind::Missing => ("missing".to_owned(), String::new()),
-            Kind::Variant { given, known } => (
-                format!("unknown value {given:?}{}", did_you_mean(given, known)),
-                one_of(known),
-            ),
+            Kind::Variant { given, known } => {
+                (format!("unknown value {given:?}{}", did_you_mean(given, known)), one_of(known))
+            }
             Kind::Wrong { problem, expected } => (problem.clone(), expected.clone()),
         };
-        Mistake {
-            file: origin(&self.path),
-            path: self.path.to_string(),
-            problem,
-            expected,
-        }
+        Mistake { file: origin(&self.path), path: self.path.to_string(), problem, expected }
     }
 }
 
@@ -101,9 +95,7 @@ fn attempt<T: DeserializeOwned>(tree: &Value) -> Result<(T, Vec<Path>), Found> {
         let mut note = |path: serde_ignored::Path<'_>| ignored.push(ignored_path(&path));
         T::deserialize(serde_ignored::Deserializer::new(deserializer, &mut note))
     };
-    value
-        .map(|value| (value, ignored))
-        .map_err(|error| classify(error_path(&track.path()), &error.to_string()))
+    value.map(|value| (value, ignored)).map_err(|error| classify(error_path(&track.path()), &error.to_string()))
 }
 
 /// serde says what is wrong in words only.
@@ -116,33 +108,15 @@ fn classify(path: Path, message: &str) -> Found {
         _ => path.key(name),
     };
     if message.starts_with("unknown field `") {
-        return Found {
-            path: below(),
-            kind: Kind::Unknown { known: known() },
-        };
+        return Found { path: below(), kind: Kind::Unknown { known: known() } };
     }
     if message.starts_with("missing field `") {
-        return Found {
-            path: path.key(name),
-            kind: Kind::Missing,
-        };
+        return Found { path: path.key(name), kind: Kind::Missing };
     }
     if message.starts_with("unknown variant `") {
-        return Found {
-            path,
-            kind: Kind::Variant {
-                given: name.to_owned(),
-                known: known(),
-            },
-        };
+        return Found { path, kind: Kind::Variant { given: name.to_owned(), known: known() } };
     }
-    Found {
-        path,
-        kind: Kind::Wrong {
-            problem: head.to_owned(),
-            expected: expected.to_owned(),
-        },
-    }
+    Found { path, kind: Kind::Wrong { problem: head.to_owned(), expected: expected.to_owned() } }
 }
 
 /// Makes the tree right at the place of a mistake. False where nothing fits.
@@ -154,17 +128,8 @@ fn mend<T: DeserializeOwned>(tree: &mut Value, found: &Found) -> bool {
         Kind::Variant { known, .. } => known.iter().map(|word| json!(word)).collect(),
         _ => Vec::new(),
     };
-    let plain = [
-        json!(""),
-        json!("1s"),
-        json!(1),
-        json!(0),
-        json!(0.5),
-        json!(false),
-        json!([]),
-        json!({}),
-        json!(null),
-    ];
+    let plain =
+        [json!(""), json!("1s"), json!(1), json!(0), json!(0.5), json!(false), json!([]), json!({}), json!(null)];
     let fits = variants.into_iter().chain(plain).find(|candidate| {
         let mut mended = tree.clone();
         set(&mut mended, &found.path, candidate.clone())
@@ -177,10 +142,7 @@ fn remove(tree: &mut Value, path: &Path) -> bool {
     let Some((parent, Segment::Key(key))) = path.split_last() else {
         return false;
     };
-    parent
-        .find_mut(tree)
-        .and_then(Value::as_object_mut)
-        .is_some_and(|map| map.remove(key).is_some())
+    parent.find_mut(tree).and_then(Value::as_object_mut).is_some_and(|map| map.remove(key).is_some())
 }
 
 fn set(tree: &mut Value, path: &Path, value: Value) -> bool {
@@ -206,19 +168,11 @@ fn unknown<T: Serialize>(path: Path, value: &T) -> Found {
         let written = serde_json::to_value(value).ok()?;
         Some(parent.find(&written)?.as_object()?.keys().cloned().collect())
     });
-    Found {
-        path,
-        kind: Kind::Unknown {
-            known: known.unwrap_or_default(),
-        },
-    }
+    Found { path, kind: Kind::Unknown { known: known.unwrap_or_default() } }
 }
 
 fn did_you_mean(given: &str, known: &[String]) -> String {
-    let near = known
-        .iter()
-        .map(|known| (strsim::damerau_levenshtein(given, known), known))
-        .min();
+    let near = known.iter().map(|known| (strsim::damerau_levenshtein(given, known), known)).min();
     match near {
         Some((distance, known)) if distance <= (given.chars().count() / 3).max(1) => {
             format!(", did you mean `{known}`?")
@@ -231,13 +185,7 @@ fn one_of(known: &[String]) -> String {
     match known {
         [] => String::new(),
         [only] => format!("`{only}`"),
-        all => format!(
-            "one of {}",
-            all.iter()
-                .map(|word| format!("`{word}`"))
-                .collect::<Vec<_>>()
-                .join(", ")
-        ),
+        all => format!("one of {}", all.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")),
     }
 }
 

@@ -29,16 +29,9 @@ pub(super) fn parse(source: &Source) -> Result<Value, Mistakes> {
     let yaml = document(&source.text).map_err(|error| mistake(error.to_string(), "YAML"))?;
     let mut mistakes = Mistakes::default();
     let tree = plain(yaml, &Path::default(), &mut |path, problem, expected| {
-        mistakes.push(Mistake {
-            path: path.to_string(),
-            ..mistake(problem.to_owned(), expected)
-        });
+        mistakes.push(Mistake { path: path.to_string(), ..mistake(problem.to_owned(), expected) });
     });
-    let tree = if tree.is_null() {
-        Value::Object(Map::new())
-    } else {
-        tree
-    };
+    let tree = if tree.is_null() { Value::Object(Map::new()) } else { tree };
     if mistakes.is_empty() && !tree.is_object() {
         mistakes.push(mistake("the whole file is one value".to_owned(), "keys and values"));
     }
@@ -88,11 +81,7 @@ fn plain(yaml: Yaml, path: &Path, refuse: &mut impl FnMut(&Path, &str, &str)) ->
         Yaml::Null => Value::Null,
         Yaml::Bool(bool) => Value::Bool(bool),
         Yaml::String(text) => Value::String(text),
-        Yaml::Number(number) => match (
-            number.as_u64(),
-            number.as_i64(),
-            number.as_f64().and_then(Number::from_f64),
-        ) {
+        Yaml::Number(number) => match (number.as_u64(), number.as_i64(), number.as_f64().and_then(Number::from_f64)) {
             (Some(number), _, _) => number.into(),
             (_, Some(number), _) => number.into(),
             (_, _, Some(number)) => Value::Number(number),
@@ -101,22 +90,14 @@ fn plain(yaml: Yaml, path: &Path, refuse: &mut impl FnMut(&Path, &str, &str)) ->
                 Value::Null
             }
         },
-        Yaml::Sequence(items) => Value::Array(
-            items
-                .into_iter()
-                .enumerate()
-                .map(|(at, item)| plain(item, &path.index(at), refuse))
-                .collect(),
-        ),
+        Yaml::Sequence(items) => {
+            Value::Array(items.into_iter().enumerate().map(|(at, item)| plain(item, &path.index(at), refuse)).collect())
+        }
         Yaml::Mapping(entries) => {
             let mut map = Map::new();
             for (key, value) in entries {
                 let Yaml::String(key) = key else {
-                    refuse(
-                        path,
-                        "a key that is no text",
-                        "keys that are text; put others into quotes",
-                    );
+                    refuse(path, "a key that is no text", "keys that are text; put others into quotes");
                     continue;
                 };
                 let value = plain(value, &path.key(&key), refuse);

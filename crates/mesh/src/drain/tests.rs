@@ -19,11 +19,7 @@ impl Scripted {
         if self.stuck {
             std::future::pending::<()>().await;
         }
-        if self.failing {
-            Err(Error::Unavailable("etcd is away".into()))
-        } else {
-            Ok(())
-        }
+        if self.failing { Err(Error::Unavailable("etcd is away".into())) } else { Ok(()) }
     }
 }
 
@@ -42,11 +38,8 @@ impl Registration for Scripted {
     }
 }
 
-const OPTIONS: Options = Options {
-    registry: Duration::from_secs(2),
-    settle: Duration::from_secs(3),
-    budget: Duration::from_secs(20),
-};
+const OPTIONS: Options =
+    Options { registry: Duration::from_secs(2), settle: Duration::from_secs(3), budget: Duration::from_secs(20) };
 
 struct Mesh {
     readiness: Readiness,
@@ -59,12 +52,7 @@ impl Mesh {
     fn new(registration: Scripted) -> Self {
         let readiness = Readiness::new("x");
         readiness.latch("model").set();
-        Self {
-            readiness,
-            registration,
-            long_streams: CancellationToken::new(),
-            stop: CancellationToken::new(),
-        }
+        Self { readiness, registration, long_streams: CancellationToken::new(), stop: CancellationToken::new() }
     }
 
     fn leaving(&self) -> Leaving<'_> {
@@ -96,45 +84,19 @@ async fn nothing_stops_before_everybody_had_time_to_hear_of_it() {
     assert!(mesh.long_streams.is_cancelled() && mesh.stop.is_cancelled());
     assert!(report.is_clean(), "{report:?}");
     let steps: Vec<_> = report.steps.iter().map(|(step, _)| *step).collect();
-    assert_eq!(
-        steps,
-        [
-            Step::Announce,
-            Step::Deregister,
-            Step::Settle,
-            Step::EndStreams,
-            Step::Finish
-        ]
-    );
+    assert_eq!(steps, [Step::Announce, Step::Deregister, Step::Settle, Step::EndStreams, Step::Finish]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_registry_that_is_away_delays_and_never_prevents() {
     for (registration, outcome, took) in [
-        (
-            Scripted {
-                stuck: true,
-                ..Scripted::default()
-            },
-            Outcome::TimedOut,
-            2 + 2 + 3,
-        ),
-        (
-            Scripted {
-                failing: true,
-                ..Scripted::default()
-            },
-            Outcome::Failed,
-            3,
-        ),
+        (Scripted { stuck: true, ..Scripted::default() }, Outcome::TimedOut, 2 + 2 + 3),
+        (Scripted { failing: true, ..Scripted::default() }, Outcome::Failed, 3),
     ] {
         let mesh = Mesh::new(registration);
         let started = Instant::now();
         let report = leave(mesh.leaving(), mesh.stop.cancelled(), OPTIONS).await;
-        assert_eq!(
-            report.steps[..2],
-            [(Step::Announce, outcome), (Step::Deregister, outcome)]
-        );
+        assert_eq!(report.steps[..2], [(Step::Announce, outcome), (Step::Deregister, outcome)]);
         assert_eq!(report.steps[4], (Step::Finish, Outcome::Done));
         assert!(!report.is_clean());
         assert_eq!(started.elapsed().as_secs(), took);
@@ -143,15 +105,9 @@ async fn a_registry_that_is_away_delays_and_never_prevents() {
 
 #[tokio::test(start_paused = true)]
 async fn everything_together_stays_within_the_budget() {
-    let mesh = Mesh::new(Scripted {
-        stuck: true,
-        ..Scripted::default()
-    });
+    let mesh = Mesh::new(Scripted { stuck: true, ..Scripted::default() });
     let started = Instant::now();
-    let options = Options {
-        budget: Duration::from_secs(5),
-        ..OPTIONS
-    };
+    let options = Options { budget: Duration::from_secs(5), ..OPTIONS };
     let report = leave(mesh.leaving(), std::future::pending(), options).await;
     assert_eq!(started.elapsed(), options.budget);
     assert_eq!(report.steps[2], (Step::Settle, Outcome::TimedOut));

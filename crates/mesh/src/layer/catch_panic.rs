@@ -31,13 +31,7 @@ impl<S> Layer<S> for CatchPanicLayer {
     type Service = CatchPanic<S>;
 
     fn layer(&self, inner: S) -> CatchPanic<S> {
-        CatchPanic {
-            inner,
-            witness: Witness {
-                server: self.server,
-                metrics: self.metrics.clone(),
-            },
-        }
+        CatchPanic { inner, witness: Witness { server: self.server, metrics: self.metrics.clone() } }
     }
 }
 
@@ -60,16 +54,8 @@ impl<S: Service<Request, Response = Response>> Service<Request> for CatchPanic<S
         let call = guard(|| self.inner.call(request));
         let witness = self.witness.clone();
         match call {
-            Ok(call) => Guarded {
-                call: Some(call),
-                refusal: None,
-                witness,
-            },
-            Err(panicked) => Guarded {
-                call: None,
-                refusal: Some(witness.report(&panicked)),
-                witness,
-            },
+            Ok(call) => Guarded { call: Some(call), refusal: None, witness },
+            Err(panicked) => Guarded { call: None, refusal: Some(witness.report(&panicked)), witness },
         }
     }
 }
@@ -83,10 +69,7 @@ struct Witness {
 
 impl Witness {
     fn report(&self, panicked: &Panicked) -> Status {
-        self.metrics
-            .panics
-            .get_or_create(&ServerLabels { server: self.server })
-            .inc();
+        self.metrics.panics.get_or_create(&ServerLabels { server: self.server }).inc();
         tracing::error!(server = self.server, place = panicked.place, "a call panicked");
         Refusal::new(Code::Internal, "INTERNAL", "internal error").into_status()
     }
@@ -122,14 +105,7 @@ where
                 let response = ready!(polled)?;
                 let witness = this.witness.clone();
                 Poll::Ready(Ok(response.map(|body| {
-                    if body.is_end_stream() {
-                        body
-                    } else {
-                        Body::new(GuardedBody {
-                            body: Some(body),
-                            witness,
-                        })
-                    }
+                    if body.is_end_stream() { body } else { Body::new(GuardedBody { body: Some(body), witness }) }
                 })))
             }
             Err(panicked) => {
@@ -192,20 +168,14 @@ mod tests {
 
     async fn call(answer: fn() -> BoxFuture<'static, Response>) -> (Code, Metrics) {
         let metrics = Metrics::new();
-        let layer = CatchPanicLayer {
-            server: "test",
-            metrics: metrics.rpc().clone(),
-        };
+        let layer = CatchPanicLayer { server: "test", metrics: metrics.rpc().clone() };
         let service = layer.layer(service_fn(move |_| answer().map(Ok::<_, Infallible>)));
         let response = service.oneshot(Request::default()).await.unwrap();
         if let Some(status) = Status::from_header_map(response.headers()) {
             return (status.code(), metrics);
         }
         let collected = response.into_body().collect().await.unwrap();
-        (
-            Status::from_header_map(collected.trailers().unwrap()).unwrap().code(),
-            metrics,
-        )
+        (Status::from_header_map(collected.trailers().unwrap()).unwrap().code(), metrics)
     }
 
     #[tokio::test]
@@ -222,11 +192,7 @@ mod tests {
         for answer in [in_call, in_future, in_body] {
             let (code, metrics) = call(answer).await;
             assert_eq!(code, Code::Internal);
-            assert!(
-                metrics
-                    .encode()
-                    .contains(r#"consilium_rpc_server_panics_total{server="test"} 1"#)
-            );
+            assert!(metrics.encode().contains(r#"consilium_rpc_server_panics_total{server="test"} 1"#));
         }
     }
 

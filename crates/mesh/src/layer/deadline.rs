@@ -55,10 +55,7 @@ pub struct Deadlines {
 
 impl Default for Deadlines {
     fn default() -> Self {
-        Self {
-            default: Duration::from_secs(2),
-            max: Duration::from_secs(30),
-        }
+        Self { default: Duration::from_secs(2), max: Duration::from_secs(30) }
     }
 }
 
@@ -72,10 +69,7 @@ impl<S> Layer<S> for DeadlineLayer {
     type Service = WithDeadline<S>;
 
     fn layer(&self, inner: S) -> WithDeadline<S> {
-        WithDeadline {
-            inner,
-            layer: self.clone(),
-        }
+        WithDeadline { inner, layer: self.clone() }
     }
 }
 
@@ -98,31 +92,22 @@ impl<S: Service<Request, Response = Response>> Service<Request> for WithDeadline
         let asked = match asked(request.headers()) {
             Ok(asked) => asked,
             Err(refusal) => {
-                return Bounded::Refused {
-                    status: Some(refusal.into_status()),
-                };
+                return Bounded::Refused { status: Some(refusal.into_status()) };
             }
         };
         let Deadlines { default, max } = self.layer.deadlines;
         let timeout = asked.unwrap_or(default).min(max);
         if timeout.is_zero() {
-            return Bounded::Refused {
-                status: Some(exceeded()),
-            };
+            return Bounded::Refused { status: Some(exceeded()) };
         }
         let deadline = Deadline(Instant::now() + timeout);
         request.extensions_mut().insert(deadline);
         // A stream is bounded until its first message can come, and only where tonic would do so anyway, wrongly.
         if self.layer.methods.is_streaming(request.uri().path()) && asked.is_none() {
-            return Bounded::Free {
-                call: self.inner.call(request),
-            };
+            return Bounded::Free { call: self.inner.call(request) };
         }
         let timer = sleep_until(deadline.0);
-        Bounded::Raced {
-            call: self.inner.call(request),
-            timer,
-        }
+        Bounded::Raced { call: self.inner.call(request), timer }
     }
 }
 
@@ -154,9 +139,7 @@ where
                 }
             }
             Projected::Refused { status } => {
-                return status
-                    .take()
-                    .map_or(Poll::Pending, |status| Poll::Ready(Ok(status.into_http())));
+                return status.take().map_or(Poll::Pending, |status| Poll::Ready(Ok(status.into_http())));
             }
         }
         // Drops the call now: what it holds is free before the client hears of it.
@@ -166,12 +149,8 @@ where
 }
 
 fn exceeded() -> Status {
-    Refusal::new(
-        Code::DeadlineExceeded,
-        "DEADLINE_EXCEEDED",
-        "the deadline passed before there was an answer",
-    )
-    .into_status()
+    Refusal::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "the deadline passed before there was an answer")
+        .into_status()
 }
 
 /// The timeout that the client asks for, as the gRPC wire format has it: at most eight digits and a unit.

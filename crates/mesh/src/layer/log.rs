@@ -22,11 +22,7 @@ impl<S> Layer<S> for LogLayer {
     type Service = Log<S>;
 
     fn layer(&self, inner: S) -> Log<S> {
-        Log {
-            inner,
-            server: self.server,
-            methods: self.methods.clone(),
-        }
+        Log { inner, server: self.server, methods: self.methods.clone() }
     }
 }
 

@@ -34,10 +34,7 @@ impl<S> Layer<S> for LongStreamsLayer {
     type Service = LongStreams<S>;
 
     fn layer(&self, inner: S) -> LongStreams<S> {
-        LongStreams {
-            inner,
-            end: self.end.clone(),
-        }
+        LongStreams { inner, end: self.end.clone() }
     }
 }
 
@@ -58,17 +55,11 @@ impl<S: Service<Request, Response = Response>> Service<Request> for LongStreams<
 
     fn call(&mut self, request: Request) -> Self::Future {
         if !is_long_stream(request.uri().path()) {
-            return Ending {
-                call: self.inner.call(request),
-                end: None,
-            };
+            return Ending { call: self.inner.call(request), end: None };
         }
         // Both directions: reflection reads requests in a task of its own, which holds the stream until they end.
         let request = request.map(|body| until(body, &self.end, End::Silently));
-        Ending {
-            call: self.inner.call(request),
-            end: Some(self.end.clone()),
-        }
+        Ending { call: self.inner.call(request), end: Some(self.end.clone()) }
     }
 }
 
@@ -101,11 +92,7 @@ fn until(body: Body, end: &CancellationToken, how: End) -> Body {
     if body.is_end_stream() {
         return body;
     }
-    Body::new(UntilEnd {
-        body,
-        end: Some(Box::pin(end.clone().cancelled_owned())),
-        how,
-    })
+    Body::new(UntilEnd { body, end: Some(Box::pin(end.clone().cancelled_owned())), how })
 }
 
 /// How a body ends before its time.
@@ -144,11 +131,7 @@ impl http_body::Body for UntilEnd {
             End::WithStatus => {
                 let gone = Refusal::new(Code::Unavailable, "DRAINING", "this server is going out of service");
                 let mut trailers = http::HeaderMap::new();
-                Some(
-                    gone.into_status()
-                        .add_header(&mut trailers)
-                        .map(|()| Frame::trailers(trailers)),
-                )
+                Some(gone.into_status().add_header(&mut trailers).map(|()| Frame::trailers(trailers)))
             }
         })
     }

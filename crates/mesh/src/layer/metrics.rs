@@ -22,10 +22,7 @@ impl<S> Layer<S> for MetricsLayer {
     type Service = Measured<S>;
 
     fn layer(&self, inner: S) -> Measured<S> {
-        Measured {
-            inner,
-            layer: self.clone(),
-        }
+        Measured { inner, layer: self.clone() }
     }
 }
 
@@ -45,11 +42,7 @@ impl<S: Service<Request, Response = Response>> Service<Request> for Measured<S> 
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let MetricsLayer {
-            server,
-            methods,
-            metrics,
-        } = self.layer.clone();
+        let MetricsLayer { server, methods, metrics } = self.layer.clone();
         let method = methods.name(request.uri().path());
         let started = Instant::now();
         metrics.in_flight.get_or_create(&ServerLabels { server }).inc();

@@ -50,10 +50,7 @@ pin_project! {
 
 impl<F> Outcome<F> {
     pub(crate) fn new(call: F, tell: impl FnOnce(Code) + Send + 'static) -> Self {
-        Self {
-            call,
-            ended: Some(Ended(Some(Box::new(tell)))),
-        }
+        Self { call, ended: Some(Ended(Some(Box::new(tell)))) }
     }
 }
 
@@ -98,8 +95,7 @@ impl http_body::Body for OutcomeBody {
         match &frame {
             Some(Ok(frame)) => {
                 if let Some(trailers) = frame.trailers_ref() {
-                    this.ended
-                        .tell(Status::from_header_map(trailers).map_or(Code::Unknown, |status| status.code()));
+                    this.ended.tell(Status::from_header_map(trailers).map_or(Code::Unknown, |status| status.code()));
                 }
             }
             Some(Err(status)) => this.ended.tell(status.code()),
@@ -148,11 +144,7 @@ mod tests {
         call.await.unwrap();
         assert_eq!(codes.try_recv(), Ok(Code::NotFound));
 
-        for (trailers, expected) in [
-            (Some("0"), Code::Ok),
-            (Some("14"), Code::Unavailable),
-            (None, Code::Unknown),
-        ] {
+        for (trailers, expected) in [(Some("0"), Code::Ok), (Some("14"), Code::Unavailable), (None, Code::Unknown)] {
             let (call, codes) = watched(reply(trailers));
             let response = call.await.unwrap();
             assert!(codes.try_recv().is_err(), "the body has not been read yet");

@@ -21,9 +21,7 @@ pub(crate) fn guard<T>(work: impl FnOnce() -> T) -> Result<T, Panicked> {
     let outer = GUARDED.replace(true);
     let result = panic::catch_unwind(AssertUnwindSafe(work));
     GUARDED.set(outer);
-    result.map_err(|_| Panicked {
-        place: PLACE.take().unwrap_or_else(|| "unknown".to_owned()),
-    })
+    result.map_err(|_| Panicked { place: PLACE.take().unwrap_or_else(|| "unknown".to_owned()) })
 }
 
 /// Replaces the process's panic hook, whose default prints the message: guarded panics leave their place for
@@ -40,8 +38,7 @@ pub(crate) fn install() {
 }
 
 fn place(info: &PanicHookInfo<'_>) -> String {
-    info.location()
-        .map_or_else(|| "unknown".to_owned(), |at| format!("{}:{}", at.file(), at.line()))
+    info.location().map_or_else(|| "unknown".to_owned(), |at| format!("{}:{}", at.file(), at.line()))
 }
 
 #[cfg(test)]

@@ -32,10 +32,7 @@ impl InFlight {
 
     fn enter(&self, max: usize) -> Option<Place> {
         let one_more = |calls: usize| (calls < max).then(|| calls + 1);
-        self.0
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more)
-            .ok()
-            .map(|_| Place(self.clone()))
+        self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).ok().map(|_| Place(self.clone()))
     }
 }
 
@@ -61,10 +58,7 @@ impl<S> Layer<S> for ShedLayer {
     type Service = Shed<S>;
 
     fn layer(&self, inner: S) -> Shed<S> {
-        Shed {
-            inner,
-            layer: self.clone(),
-        }
+        Shed { inner, layer: self.clone() }
     }
 }
 
@@ -88,13 +82,7 @@ impl<S: Service<Request, Response = Response>> Service<Request> for Shed<S> {
             return Either::Left(Either::Right(self.inner.call(request)));
         }
         let Some(place) = self.layer.in_flight.enter(self.layer.max_in_flight) else {
-            self.layer
-                .metrics
-                .shed
-                .get_or_create(&ServerLabels {
-                    server: self.layer.server,
-                })
-                .inc();
+            self.layer.metrics.shed.get_or_create(&ServerLabels { server: self.layer.server }).inc();
             let refusal = Refusal::new(Code::ResourceExhausted, "OVERLOADED", "too many calls are running here")
                 .with_retry_after(SHED_RETRY_AFTER);
             return Either::Right(ready(Ok(refusal.into_status().into_http())));
@@ -150,24 +138,13 @@ mod tests {
         assert_eq!(status.code(), Code::ResourceExhausted);
         assert_eq!(errors::retry_after(&status), Some(SHED_RETRY_AFTER));
         assert_eq!(refused.headers()[errors::PUSHBACK], "100");
-        assert!(
-            metrics
-                .encode()
-                .contains(r#"consilium_rpc_server_shed_total{server="test"} 1"#)
-        );
+        assert!(metrics.encode().contains(r#"consilium_rpc_server_shed_total{server="test"} 1"#));
 
-        let health = service
-            .ready()
-            .await
-            .unwrap()
-            .call(request("/grpc.health.v1.Health/Check"));
+        let health = service.ready().await.unwrap().call(request("/grpc.health.v1.Health/Check"));
         release.send(true).unwrap();
         for call in [first, health] {
             let answered = call.await.unwrap();
-            assert_eq!(
-                Status::from_header_map(answered.headers()).unwrap().code(),
-                Code::NotFound
-            );
+            assert_eq!(Status::from_header_map(answered.headers()).unwrap().code(), Code::NotFound);
         }
         assert_eq!(in_flight.calls(), 0);
     }

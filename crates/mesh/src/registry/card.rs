@@ -51,12 +51,7 @@ pub struct Slo {
     /// 0 to 1.
     pub objective: f64,
     /// For experts that stream: until the first piece of text.
-    #[serde(
-        rename = "first_token_ms",
-        default,
-        with = "millis::option",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "first_token_ms", default, with = "millis::option", skip_serializing_if = "Option::is_none")]
     pub first_token: Option<Duration>,
 }
 
@@ -80,12 +75,10 @@ pub struct ModelRef {
 impl Card {
     /// SHA-256 over the card's canonical JSON (keys sorted, no white space), lower-case hexadecimal.
     pub fn digest(&self) -> String {
-        Sha256::digest(self.canonical())
-            .iter()
-            .fold(String::with_capacity(64), |mut hex, byte| {
-                let _ = write!(hex, "{byte:02x}");
-                hex
-            })
+        Sha256::digest(self.canonical()).iter().fold(String::with_capacity(64), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
     }
 
     /// Whether a registry takes this card.
@@ -97,29 +90,21 @@ impl Card {
         check_name("card.expert", &self.expert)?;
         check_name("card.version", &self.version)?;
         if !(0.0..1.0).contains(&self.slo.objective) {
-            return Err(Error::invalid(
-                "card.slo.objective",
-                "a share from 0 up to, not including, 1 is expected",
-            ));
+            return Err(Error::invalid("card.slo.objective", "a share from 0 up to, not including, 1 is expected"));
         }
         if self.slo.latency.is_zero() {
             return Err(Error::invalid("card.slo.latency", "more than zero is expected"));
         }
         let bytes = self.canonical().len();
         if bytes > MAX_CARD_BYTES {
-            return Err(Error::invalid(
-                "card",
-                format!("{bytes} bytes, at most {MAX_CARD_BYTES} are allowed"),
-            ));
+            return Err(Error::invalid("card", format!("{bytes} bytes, at most {MAX_CARD_BYTES} are allowed")));
         }
         Ok(())
     }
 
     /// `serde_json::Value` keeps the keys of its objects sorted, whatever order the fields above are declared in.
     fn canonical(&self) -> Vec<u8> {
-        serde_json::to_value(self)
-            .map(|value| value.to_string().into_bytes())
-            .unwrap_or_default()
+        serde_json::to_value(self).map(|value| value.to_string().into_bytes()).unwrap_or_default()
     }
 }
 
@@ -127,10 +112,7 @@ impl Card {
 pub(super) fn check_name(what: &'static str, name: &str) -> Result<(), Error> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if name.is_empty() || name.len() > 128 || !name.chars().all(allowed) {
-        return Err(Error::invalid(
-            what,
-            "1 to 128 letters, digits, '-', '_' or '.' are expected",
-        ));
+        return Err(Error::invalid(what, "1 to 128 letters, digits, '-', '_' or '.' are expected"));
     }
     Ok(())
 }
@@ -142,9 +124,7 @@ mod millis {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     pub(super) fn serialize<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-        u64::try_from(value.as_millis())
-            .unwrap_or(u64::MAX)
-            .serialize(serializer)
+        u64::try_from(value.as_millis()).unwrap_or(u64::MAX).serialize(serializer)
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
@@ -159,9 +139,7 @@ mod millis {
             value: &Option<Duration>,
             serializer: S,
         ) -> Result<S::Ok, S::Error> {
-            value
-                .map(|value| u64::try_from(value.as_millis()).unwrap_or(u64::MAX))
-                .serialize(serializer)
+            value.map(|value| u64::try_from(value.as_millis()).unwrap_or(u64::MAX)).serialize(serializer)
         }
 
         pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
@@ -185,18 +163,11 @@ mod tests {
             serves: BTreeMap::from([("audience".into(), vec!["patient".into()])]),
             accepts: vec!["text".into()],
             task: "retrieve".into(),
-            slo: Slo {
-                latency: Duration::from_millis(150),
-                objective: 0.99,
-                first_token: None,
-            },
+            slo: Slo { latency: Duration::from_millis(150), objective: 0.99, first_token: None },
             price: None,
             idempotent: true,
             hedge: false,
-            models: vec![ModelRef {
-                name: "minilm-l6".into(),
-                digest: "ab".into(),
-            }],
+            models: vec![ModelRef { name: "minilm-l6".into(), digest: "ab".into() }],
         }
     }
 
@@ -220,28 +191,10 @@ mod tests {
     #[test]
     fn names_that_would_break_a_key_and_cards_out_of_bounds_are_refused() {
         for name in ["", "a/b", "ä", "a b"] {
-            assert!(
-                Card {
-                    expert: name.into(),
-                    ..card()
-                }
-                .check()
-                .is_err(),
-                "{name:?}"
-            );
+            assert!(Card { expert: name.into(), ..card() }.check().is_err(), "{name:?}");
         }
-        assert!(
-            Card {
-                examples: vec!["x".repeat(MAX_CARD_BYTES)],
-                ..card()
-            }
-            .check()
-            .is_err()
-        );
-        let slo = Slo {
-            objective: 1.0,
-            ..card().slo
-        };
+        assert!(Card { examples: vec!["x".repeat(MAX_CARD_BYTES)], ..card() }.check().is_err());
+        let slo = Slo { objective: 1.0, ..card().slo };
         assert!(Card { slo, ..card() }.check().is_err());
         card().check().unwrap();
     }

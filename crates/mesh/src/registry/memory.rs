@@ -17,10 +17,7 @@ pub struct MemoryRegistry {
 
 impl MemoryRegistry {
     pub fn new(mesh: impl Into<Arc<str>>) -> Self {
-        Self {
-            mesh: mesh.into(),
-            snapshots: Arc::new(watch::Sender::new(Arc::default())),
-        }
+        Self { mesh: mesh.into(), snapshots: Arc::new(watch::Sender::new(Arc::default())) }
     }
 
     pub fn mesh(&self) -> &str {
@@ -29,14 +26,13 @@ impl MemoryRegistry {
 
     /// Applies `change` to one expert and publishes what comes of it. Watchers hear only of real changes.
     fn change(&self, expert: &str, change: impl FnOnce(&mut Expert)) {
-        self.snapshots
-            .send_if_modified(|snapshot| match snapshot.changed(expert, change) {
-                Some(next) => {
-                    *snapshot = Arc::new(next);
-                    true
-                }
-                None => false,
-            });
+        self.snapshots.send_if_modified(|snapshot| match snapshot.changed(expert, change) {
+            Some(next) => {
+                *snapshot = Arc::new(next);
+                true
+            }
+            None => false,
+        });
     }
 }
 
@@ -46,11 +42,7 @@ impl Registry for MemoryRegistry {
         card.check()?;
         record.check(&card)?;
         record.card_digest = card.digest();
-        let registered = Registered {
-            registry: self.clone(),
-            card: card.clone(),
-            record: record.clone(),
-        };
+        let registered = Registered { registry: self.clone(), card: card.clone(), record: record.clone() };
         self.change(&card.expert.clone(), |expert| {
             if expert.cards.get(&card.version).is_none_or(|known| **known != card) {
                 expert.cards.insert(card.version.clone(), Arc::new(card));
@@ -65,16 +57,10 @@ impl Registry for MemoryRegistry {
     }
 
     async fn retire(&self, expert: &str, version: &str) -> Result<(), Error> {
-        let unknown = || Error::Unknown {
-            expert: expert.to_owned(),
-            version: version.to_owned(),
-        };
+        let unknown = || Error::Unknown { expert: expert.to_owned(), version: version.to_owned() };
         let mut outcome = Err(unknown());
         self.change(expert, |expert| {
-            let user = expert
-                .instances
-                .values()
-                .find(|instance| instance.record.version == version);
+            let user = expert.instances.values().find(|instance| instance.record.version == version);
             outcome = match user {
                 Some(user) => Err(Error::InUse {
                     expert: expert.name.clone(),
@@ -89,10 +75,7 @@ impl Registry for MemoryRegistry {
 }
 
 fn instance(record: Record) -> Arc<Instance> {
-    Arc::new(Instance {
-        address: record.address.clone(),
-        record,
-    })
+    Arc::new(Instance { address: record.address.clone(), record })
 }
 
 /// An instance as it was registered. What it is now is in the snapshot only.
@@ -106,9 +89,7 @@ struct Registered {
 impl Registered {
     /// Changes the published record, unless the instance is gone or another start of it has taken over.
     fn replace(&self, with: impl FnOnce(&Record) -> Record) -> Result<(), Error> {
-        let mut outcome = Err(Error::Gone {
-            instance: self.record.instance.clone(),
-        });
+        let mut outcome = Err(Error::Gone { instance: self.record.instance.clone() });
         self.registry.change(&self.record.expert, |expert| {
             if let Some(known) = self.own(expert) {
                 let record = with(&known.record);
@@ -138,20 +119,14 @@ impl Registration for Registered {
     async fn update(&self, mut record: Record) -> Result<(), Error> {
         record.check(&self.card)?;
         if (&record.instance, &record.epoch) != (&self.record.instance, &self.record.epoch) {
-            return Err(Error::invalid(
-                "record.instance",
-                "instance and epoch stay as registered",
-            ));
+            return Err(Error::invalid("record.instance", "instance and epoch stay as registered"));
         }
         record.card_digest.clone_from(&self.record.card_digest);
         self.replace(|_| record)
     }
 
     async fn drain(&self) -> Result<(), Error> {
-        self.replace(|record| Record {
-            state: State::Draining,
-            ..record.clone()
-        })
+        self.replace(|record| Record { state: State::Draining, ..record.clone() })
     }
 
     async fn deregister(&self) -> Result<(), Error> {

@@ -67,20 +67,13 @@ pub enum Error {
     #[error("expert {expert} has no card of version {version}")]
     Unknown { expert: String, version: String },
     #[error("instance {instance} still serves version {version} of expert {expert}")]
-    InUse {
-        expert: String,
-        version: String,
-        instance: String,
-    },
+    InUse { expert: String, version: String, instance: String },
     #[error("the registry cannot be reached")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl Error {
     fn invalid(what: &'static str, problem: impl Into<String>) -> Self {
-        Self::Invalid {
-            what,
-            problem: problem.into(),
-        }
+        Self::Invalid { what, problem: problem.into() }
     }
 }

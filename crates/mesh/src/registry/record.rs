@@ -117,10 +117,7 @@ impl Record {
     /// # Errors
     /// [`Error::Invalid`] when a number cannot be written as JSON.
     pub fn encode(&self) -> Result<String, Error> {
-        let value = Value {
-            address: self.address.clone(),
-            record: self.clone(),
-        };
+        let value = Value { address: self.address.clone(), record: self.clone() };
         serde_json::to_string(&value).map_err(|error| Error::invalid("record", error.to_string()))
     }
 
@@ -130,11 +127,7 @@ impl Record {
     /// [`Error::Invalid`] when the value is no record.
     pub fn decode(expert: &str, value: &str) -> Result<Self, Error> {
         let value: Value = serde_json::from_str(value).map_err(|error| Error::invalid("record", error.to_string()))?;
-        Ok(Self {
-            expert: expert.to_owned(),
-            address: value.address,
-            ..value.record
-        })
+        Ok(Self { expert: expert.to_owned(), address: value.address, ..value.record })
     }
 
     /// Whether a registry takes this record together with `card`.
@@ -150,10 +143,7 @@ impl Record {
             return Err(Error::invalid("record.version", "another version than the card's"));
         }
         if !is_address(&self.address) {
-            return Err(Error::invalid(
-                "record.address",
-                "host:port with a port above 0 is expected",
-            ));
+            return Err(Error::invalid("record.address", "host:port with a port above 0 is expected"));
         }
         Ok(())
     }
@@ -180,11 +170,7 @@ mod tests {
             server_name: "x.test".into(),
             executors: 2,
             batch_units: 1024,
-            cost: Cost {
-                unit: CostUnit::Tokens,
-                points: vec![(8, 3.1)],
-                bytes_per_unit: 4.5,
-            },
+            cost: Cost { unit: CostUnit::Tokens, points: vec![(8, 3.1)], bytes_per_unit: 4.5 },
             keepalive_ms: Some(1000),
             software: "consilium/0.1.0".into(),
         }

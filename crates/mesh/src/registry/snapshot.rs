@@ -32,9 +32,7 @@ pub struct Instance {
 impl Expert {
     /// Instances that may be given new calls, live or not.
     pub fn serving(&self) -> impl Iterator<Item = &Arc<Instance>> {
-        self.instances
-            .values()
-            .filter(|instance| instance.record.state == State::Serving)
+        self.instances.values().filter(|instance| instance.record.state == State::Serving)
     }
 }
 
@@ -43,22 +41,14 @@ impl Snapshot {
     /// without cards and instances is no longer listed.
     pub(super) fn changed(&self, expert: &str, change: impl FnOnce(&mut Expert)) -> Option<Self> {
         let before = self.experts.get(expert);
-        let mut after = before.map_or_else(
-            || Expert {
-                name: expert.to_owned(),
-                ..Expert::default()
-            },
-            |expert| Expert::clone(expert),
-        );
+        let mut after = before
+            .map_or_else(|| Expert { name: expert.to_owned(), ..Expert::default() }, |expert| Expert::clone(expert));
         change(&mut after);
         let empty = after.cards.is_empty() && after.instances.is_empty();
         if before.map_or(empty, |before| **before == after) {
             return None;
         }
-        let mut next = Self {
-            revision: self.revision + 1,
-            experts: self.experts.clone(),
-        };
+        let mut next = Self { revision: self.revision + 1, experts: self.experts.clone() };
         if empty {
             next.experts.remove(expert);
         } else {

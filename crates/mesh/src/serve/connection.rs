@@ -41,11 +41,7 @@ impl Connection {
         if !self.is_cut && self.cut.as_mut().poll(cx).is_ready() {
             self.is_cut = true;
         }
-        if self.is_cut {
-            Err(io::ErrorKind::ConnectionAborted.into())
-        } else {
-            Ok(())
-        }
+        if self.is_cut { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
     }
 }
 
@@ -56,11 +52,7 @@ impl AsyncRead for Connection {
         let read = Pin::new(&mut this.stream).poll_read(cx, buf);
         if read.is_ready() {
             this.silence = None;
-        } else if this
-            .silence
-            .as_mut()
-            .is_some_and(|silence| silence.as_mut().poll(cx).is_ready())
-        {
+        } else if this.silence.as_mut().is_some_and(|silence| silence.as_mut().poll(cx).is_ready()) {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         read

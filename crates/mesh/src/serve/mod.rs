@@ -64,9 +64,7 @@ pub struct ServerTls {
 
 impl std::fmt::Debug for ServerTls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ServerTls")
-            .field("client_ca", &self.client_ca.is_some())
-            .finish_non_exhaustive()
+        f.debug_struct("ServerTls").field("client_ca", &self.client_ca.is_some()).finish_non_exhaustive()
     }
 }
 
@@ -180,57 +178,26 @@ impl Server {
     pub async fn serve(self, stop: CancellationToken, grace: Duration) -> Result<(), Error> {
         let methods = Methods::read(self.descriptors.iter().copied())?;
         let transport = self.transport()?;
-        let Self {
-            listener,
-            options,
-            mut routes,
-            services,
-            descriptors,
-            metrics,
-            in_flight,
-            long_streams,
-        } = self;
+        let Self { listener, options, mut routes, services, descriptors, metrics, in_flight, long_streams } = self;
         if options.reflection {
             reflect(&mut routes, &services, &descriptors)?;
         }
-        let Options {
-            name,
-            limits,
-            deadlines,
-            ..
-        } = options;
+        let Options { name, limits, deadlines, .. } = options;
         let rpc = metrics.rpc().clone();
         let stack = ServiceBuilder::new()
             // Outermost: whatever panics further in ends one call, not a connection that carries many.
-            .layer(CatchPanicLayer {
-                server: name,
-                metrics: rpc.clone(),
-            })
+            .layer(CatchPanicLayer { server: name, metrics: rpc.clone() })
             // Before anything refuses, so that refusals are seen too. Trace context will be read here.
-            .layer(LogLayer {
-                server: name,
-                methods: methods.clone(),
-            })
+            .layer(LogLayer { server: name, methods: methods.clone() })
             // Counts everything that was logged: the two never disagree.
-            .layer(MetricsLayer {
-                server: name,
-                methods: methods.clone(),
-                metrics: rpc.clone(),
-            })
+            .layer(MetricsLayer { server: name, methods: methods.clone(), metrics: rpc.clone() })
             // Authentication's place: strangers are counted, but get no deadline and no room.
             // Sets when the call must be over, before anything can take time.
             .layer(DeadlineLayer { deadlines, methods })
             // Last, so that only calls which will really run take up room.
-            .layer(ShedLayer {
-                server: name,
-                max_in_flight: limits.max_in_flight,
-                in_flight,
-                metrics: rpc,
-            })
+            .layer(ShedLayer { server: name, max_in_flight: limits.max_in_flight, in_flight, metrics: rpc })
             // Not a step of the walk: lets the streams that never end be ended when the server stops.
-            .layer(LongStreamsLayer {
-                end: long_streams.clone(),
-            })
+            .layer(LongStreamsLayer { end: long_streams.clone() })
             .service(routes.routes().prepare());
 
         let cut = CancellationToken::new();
@@ -239,19 +206,17 @@ impl Server {
         let incoming = {
             let cut = cut.clone();
             // `Server::tcp_nodelay` does nothing for a given listener: without this line p99 is 44 ms.
-            TcpIncoming::from(listener)
-                .with_nodelay(Some(true))
-                .then(move |accepted| {
-                    let cut = cut.clone();
-                    async move {
-                        if let Err(error) = &accepted {
-                            tracing::warn!(server = name, %error, "cannot accept a connection");
-                            // Out of file descriptors the next attempt fails at once: do not spin.
-                            tokio::time::sleep(Duration::from_millis(20)).await;
-                        }
-                        accepted.map(|stream| Connection::new(stream, &cut))
+            TcpIncoming::from(listener).with_nodelay(Some(true)).then(move |accepted| {
+                let cut = cut.clone();
+                async move {
+                    if let Err(error) = &accepted {
+                        tracing::warn!(server = name, %error, "cannot accept a connection");
+                        // Out of file descriptors the next attempt fails at once: do not spin.
+                        tokio::time::sleep(Duration::from_millis(20)).await;
                     }
-                })
+                    accepted.map(|stream| Connection::new(stream, &cut))
+                }
+            })
         };
         let stopping = {
             let stop = stop.clone();
@@ -260,18 +225,13 @@ impl Server {
                 long_streams.cancel();
             }
         };
-        let served = transport
-            .serve_with_incoming_shutdown(stack, incoming, stopping)
-            .map_err(Error::Transport);
+        let served = transport.serve_with_incoming_shutdown(stack, incoming, stopping).map_err(Error::Transport);
         tokio::pin!(served);
         tokio::select! {
             served = &mut served => return served,
             () = async { stop.cancelled().await; tokio::time::sleep(grace).await } => {}
         }
-        tracing::warn!(
-            server = name,
-            "calls were still running when the time to stop was over: cutting them off"
-        );
+        tracing::warn!(server = name, "calls were still running when the time to stop was over: cutting them off");
         cut.cancel();
         served.await
     }

@@ -36,22 +36,13 @@ async fn it_is_alive_before_it_is_ready_and_says_what_is_missing() {
     let address = admin.local_addr();
     assert!(get(address, "/livez").await.starts_with("HTTP/1.1 200 "));
     let page = get(address, "/readyz").await;
-    assert!(
-        page.starts_with("HTTP/1.1 503 ") && page.ends_with("a: model\nb: registered\n"),
-        "{page}"
-    );
+    assert!(page.starts_with("HTTP/1.1 503 ") && page.ends_with("a: model\nb: registered\n"), "{page}");
     model.set();
     registered.set();
     assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 200 "));
     let page = get(address, "/metrics").await;
-    assert!(
-        page.contains("application/openmetrics-text") && page.ends_with("# EOF\n"),
-        "{page}"
-    );
-    assert!(
-        get(address, "/readyzz").await.starts_with("HTTP/1.1 404 "),
-        "a mistyped probe must not succeed"
-    );
+    assert!(page.contains("application/openmetrics-text") && page.ends_with("# EOF\n"), "{page}");
+    assert!(get(address, "/readyzz").await.starts_with("HTTP/1.1 404 "), "a mistyped probe must not succeed");
 }
 
 #[tokio::test]
@@ -59,20 +50,10 @@ async fn probes_that_speak_grpc_are_answered_on_the_same_port() {
     let readiness = Readiness::new("a");
     let admin = start(vec![readiness.clone()]);
     let channel = dial::channel(&Target::plain(admin.local_addr().to_string())).unwrap();
-    let mut statuses = HealthClient::new(channel)
-        .watch(HealthCheckRequest::default())
-        .await
-        .unwrap()
-        .into_inner();
-    assert_eq!(
-        statuses.message().await.unwrap().unwrap().status(),
-        ServingStatus::NotServing
-    );
+    let mut statuses = HealthClient::new(channel).watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    assert_eq!(statuses.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
     readiness.latch("model").set();
-    assert_eq!(
-        statuses.message().await.unwrap().unwrap().status(),
-        ServingStatus::Serving
-    );
+    assert_eq!(statuses.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
 }
 
 #[tokio::test]
@@ -80,11 +61,7 @@ async fn stopping_closes_the_port_although_somebody_watches() {
     let admin = start(vec![Readiness::new("a")]);
     let address = admin.local_addr();
     let channel = dial::channel(&Target::plain(address.to_string())).unwrap();
-    let mut statuses = HealthClient::new(channel)
-        .watch(HealthCheckRequest::default())
-        .await
-        .unwrap()
-        .into_inner();
+    let mut statuses = HealthClient::new(channel).watch(HealthCheckRequest::default()).await.unwrap().into_inner();
     statuses.message().await.unwrap().unwrap();
     admin.stop();
     statuses.message().await.unwrap_err();

@@ -18,11 +18,8 @@ use tonic_reflection::pb::v1::{
 
 use crate::support::{Catalog, Running, until};
 
-const AT_ONCE: drain::Options = drain::Options {
-    registry: Duration::from_secs(5),
-    settle: Duration::ZERO,
-    budget: Duration::from_mins(1),
-};
+const AT_ONCE: drain::Options =
+    drain::Options { registry: Duration::from_secs(5), settle: Duration::ZERO, budget: Duration::from_mins(1) };
 
 async fn leave(server: &mut Running, options: drain::Options) -> drain::Report {
     let readiness = server.readiness.clone();
@@ -38,37 +35,19 @@ async fn leave(server: &mut Running, options: drain::Options) -> drain::Report {
 
 #[tokio::test]
 async fn streams_that_never_end_do_not_keep_a_server_from_leaving() {
-    let mut server = Running::start(
-        Catalog::empty(),
-        Options {
-            reflection: true,
-            ..Options::default()
-        },
-    )
-    .await;
+    let mut server = Running::start(Catalog::empty(), Options { reflection: true, ..Options::default() }).await;
     server.readiness.latch("model").set();
 
     let mut health = HealthClient::new(server.channel());
     let mut statuses = health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
-    assert_eq!(
-        statuses.message().await.unwrap().unwrap().status(),
-        ServingStatus::Serving
-    );
+    assert_eq!(statuses.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
 
-    let mut catalog = server
-        .client()
-        .watch_experts(WatchExpertsRequest {})
-        .await
-        .unwrap()
-        .into_inner();
+    let mut catalog = server.client().watch_experts(WatchExpertsRequest {}).await.unwrap().into_inner();
     catalog.message().await.unwrap().unwrap();
 
     // A request stream that stays open, as interactive tools keep it.
     let list = MessageRequest::ListServices(String::new());
-    let request = ServerReflectionRequest {
-        host: String::new(),
-        message_request: Some(list),
-    };
+    let request = ServerReflectionRequest { host: String::new(), message_request: Some(list) };
     let requests = tokio_stream::StreamExt::chain(tokio_stream::once(request), tokio_stream::pending());
     let mut reflection = ServerReflectionClient::new(server.channel());
     let mut replies = reflection.server_reflection_info(requests).await.unwrap().into_inner();
@@ -77,10 +56,7 @@ async fn streams_that_never_end_do_not_keep_a_server_from_leaving() {
     let report = leave(&mut server, AT_ONCE).await;
     assert!(report.is_clean(), "{report:?}");
 
-    assert_eq!(
-        statuses.message().await.unwrap().unwrap().status(),
-        ServingStatus::NotServing
-    );
+    assert_eq!(statuses.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
     assert_eq!(statuses.message().await.unwrap_err().code(), Code::Unavailable);
     assert_eq!(catalog.message().await.unwrap_err().code(), Code::Unavailable);
     // With a status or without one: its requests were ended too, and either end may be seen first.
@@ -112,10 +88,7 @@ async fn a_call_that_does_not_end_is_reported_and_cut_off() {
     let never = CancellationToken::new();
     let grace = Duration::from_millis(100);
     let options = Options {
-        deadlines: consilium_mesh::serve::Deadlines {
-            default: Duration::from_mins(10),
-            max: Duration::from_mins(10),
-        },
+        deadlines: consilium_mesh::serve::Deadlines { default: Duration::from_mins(10), max: Duration::from_mins(10) },
         ..Options::default()
     };
     let mut server = Running::start_with_grace(Catalog::behind(&never), options, grace).await;
@@ -124,14 +97,7 @@ async fn a_call_that_does_not_end_is_reported_and_cut_off() {
     calls.spawn(async move { client.list_experts(ListExpertsRequest {}).await.map(drop) });
     until(|| server.in_flight.calls() == 1).await;
 
-    let report = leave(
-        &mut server,
-        drain::Options {
-            budget: Duration::from_millis(20),
-            ..AT_ONCE
-        },
-    )
-    .await;
+    let report = leave(&mut server, drain::Options { budget: Duration::from_millis(20), ..AT_ONCE }).await;
     assert_eq!(report.left, 1);
     assert_eq!(report.steps.last(), Some(&(Step::Finish, Outcome::TimedOut)));
 

@@ -26,17 +26,12 @@ use tonic_reflection::pb::{v1, v1alpha};
 use crate::support::{Catalog, Running, hyper_client, until};
 
 fn options() -> Options {
-    Options {
-        name: "test",
-        ..Options::default()
-    }
+    Options { name: "test", ..Options::default() }
 }
 
 fn with_timeout(value: &'static str) -> Request<ListExpertsRequest> {
     let mut request = Request::new(ListExpertsRequest {});
-    request
-        .metadata_mut()
-        .insert("grpc-timeout", MetadataValue::from_static(value));
+    request.metadata_mut().insert("grpc-timeout", MetadataValue::from_static(value));
     request
 }
 
@@ -68,23 +63,14 @@ async fn a_call_without_a_timeout_gets_the_default_and_nobody_more_than_the_maxi
             async { Ok(Response::new(ListExpertsResponse::default())) }
         })
     };
-    let deadlines = Deadlines {
-        default: Duration::from_secs(100),
-        max: Duration::from_secs(1000),
-    };
+    let deadlines = Deadlines { default: Duration::from_secs(100), max: Duration::from_secs(1000) };
     let server = Running::start(catalog, Options { deadlines, ..options() }).await;
     let mut client = server.client();
     client.list_experts(ListExpertsRequest {}).await.unwrap();
     client.list_experts(with_timeout("9999H")).await.unwrap();
     let seen = seen.lock().unwrap();
-    assert!(
-        seen[0] <= deadlines.default && seen[0] > Duration::from_secs(50),
-        "{seen:?}"
-    );
-    assert!(
-        seen[1] <= deadlines.max && seen[1] > Duration::from_secs(500),
-        "{seen:?}"
-    );
+    assert!(seen[0] <= deadlines.default && seen[0] > Duration::from_secs(50), "{seen:?}");
+    assert!(seen[1] <= deadlines.max && seen[1] > Duration::from_secs(500), "{seen:?}");
 }
 
 #[tokio::test]
@@ -112,9 +98,7 @@ async fn a_panic_ends_its_own_call_and_no_other() {
     let server = Running::start(catalog, options()).await;
     let mut client = server.client();
     let mut request = Request::new(ListExpertsRequest {});
-    request
-        .metadata_mut()
-        .insert("panic", MetadataValue::from_static("yes"));
+    request.metadata_mut().insert("panic", MetadataValue::from_static("yes"));
     let status = client.list_experts(request).await.unwrap_err();
     assert_eq!((status.code(), status.message()), (Code::Internal, "internal error"));
     client.list_experts(ListExpertsRequest {}).await.unwrap();
@@ -125,10 +109,7 @@ async fn a_panic_ends_its_own_call_and_no_other() {
 #[tokio::test]
 async fn beyond_its_limit_a_server_refuses_at_once_and_recovers() {
     let open = CancellationToken::new();
-    let limits = Limits {
-        max_in_flight: 1,
-        ..Limits::default()
-    };
+    let limits = Limits { max_in_flight: 1, ..Limits::default() };
     let server = Running::start(Catalog::behind(&open), Options { limits, ..options() }).await;
     let (mut first, mut second) = (server.client(), server.client());
     let mut calls = JoinSet::new();
@@ -139,9 +120,7 @@ async fn beyond_its_limit_a_server_refuses_at_once_and_recovers() {
     assert_eq!(status.code(), Code::ResourceExhausted);
     assert_eq!(errors::reason(&status).as_deref(), Some("OVERLOADED"));
     assert!(errors::retry_after(&status).is_some());
-    let health = HealthClient::new(server.channel())
-        .check(HealthCheckRequest::default())
-        .await;
+    let health = HealthClient::new(server.channel()).check(HealthCheckRequest::default()).await;
     assert!(health.is_ok(), "a busy server is not an ill one");
 
     open.cancel();
@@ -154,13 +133,7 @@ async fn beyond_its_limit_a_server_refuses_at_once_and_recovers() {
 async fn paths_that_nobody_serves_are_unimplemented_and_make_no_time_series() {
     let server = Running::start(Catalog::empty(), options()).await;
     let client = hyper_client();
-    for path in [
-        "/",
-        "/made.Up/Name",
-        "/consilium.v1.CatalogService/MadeUp",
-        "/%ff/%00",
-        "/a//b",
-    ] {
+    for path in ["/", "/made.Up/Name", "/consilium.v1.CatalogService/MadeUp", "/%ff/%00", "/a//b"] {
         for timeout in ["1S", "nonsense"] {
             let request = http::Request::post(format!("http://{}{path}", server.address))
                 .header("content-type", "application/grpc")
@@ -169,30 +142,19 @@ async fn paths_that_nobody_serves_are_unimplemented_and_make_no_time_series() {
                 .unwrap();
             let response = client.request(request).await.unwrap();
             let status = Status::from_header_map(response.headers()).unwrap();
-            let expected = if timeout == "1S" {
-                Code::Unimplemented
-            } else {
-                Code::InvalidArgument
-            };
+            let expected = if timeout == "1S" { Code::Unimplemented } else { Code::InvalidArgument };
             assert_eq!(status.code(), expected, "{path}");
         }
     }
     let page = server.metrics.encode();
-    assert!(
-        page.contains(r#"rpc_method="_OTHER",rpc_response_status_code="UNIMPLEMENTED""#),
-        "{page}"
-    );
+    assert!(page.contains(r#"rpc_method="_OTHER",rpc_response_status_code="UNIMPLEMENTED""#), "{page}");
     assert!(!page.contains("ade"), "a made-up name became a label: {page}");
 }
 
 #[tokio::test]
 async fn strangers_on_the_port_harm_nobody() {
     let server = Running::start(Catalog::empty(), options()).await;
-    let strange: [&[u8]; 3] = [
-        b"GET / HTTP/1.1\r\nhost: x\r\n\r\n",
-        b"\x16\x03\x01\x00\x05hello",
-        &[0xff; 4096],
-    ];
+    let strange: [&[u8]; 3] = [b"GET / HTTP/1.1\r\nhost: x\r\n\r\n", b"\x16\x03\x01\x00\x05hello", &[0xff; 4096]];
     for bytes in strange {
         let mut stream = TcpStream::connect(server.address).await.unwrap();
         stream.write_all(bytes).await.unwrap();
@@ -208,9 +170,7 @@ async fn headers_beyond_the_limit_are_refused() {
     let server = Running::start(Catalog::empty(), options()).await;
     let mut client = server.client();
     let mut request = Request::new(ListExpertsRequest {});
-    request
-        .metadata_mut()
-        .insert("x-long", "x".repeat(32 * 1024).parse().unwrap());
+    request.metadata_mut().insert("x-long", "x".repeat(32 * 1024).parse().unwrap());
     client.list_experts(request).await.unwrap_err();
     client.list_experts(ListExpertsRequest {}).await.unwrap();
 }
@@ -220,13 +180,8 @@ async fn health_says_not_serving_until_ready() {
     let server = Running::start(Catalog::empty(), options()).await;
     let mut health = HealthClient::new(server.channel());
     let mut check = async |service: &str| {
-        let request = HealthCheckRequest {
-            service: service.to_owned(),
-        };
-        health
-            .check(request)
-            .await
-            .map(|response| response.into_inner().status().as_str_name().to_owned())
+        let request = HealthCheckRequest { service: service.to_owned() };
+        health.check(request).await.map(|response| response.into_inner().status().as_str_name().to_owned())
     };
     for service in ["", "catalog", "consilium.v1.CatalogService"] {
         assert_eq!(check(service).await.unwrap(), "NOT_SERVING");
@@ -240,14 +195,7 @@ async fn health_says_not_serving_until_ready() {
 
 #[tokio::test]
 async fn reflection_lists_what_is_served_in_both_versions_and_only_where_it_is_on() {
-    let server = Running::start(
-        Catalog::empty(),
-        Options {
-            reflection: true,
-            ..options()
-        },
-    )
-    .await;
+    let server = Running::start(Catalog::empty(), Options { reflection: true, ..options() }).await;
     let expected = ["consilium.v1.CatalogService", "grpc.health.v1.Health"].map(str::to_owned);
     assert_eq!(services_v1(&server).await.unwrap(), expected);
     assert_eq!(services_v1alpha(&server).await.unwrap(), expected);
@@ -258,15 +206,9 @@ async fn reflection_lists_what_is_served_in_both_versions_and_only_where_it_is_o
 async fn services_v1(server: &Running) -> Result<Vec<String>, Status> {
     use v1::{server_reflection_request::MessageRequest, server_reflection_response::MessageResponse};
     let list = MessageRequest::ListServices(String::new());
-    let request = v1::ServerReflectionRequest {
-        host: String::new(),
-        message_request: Some(list),
-    };
+    let request = v1::ServerReflectionRequest { host: String::new(), message_request: Some(list) };
     let mut client = v1::server_reflection_client::ServerReflectionClient::new(server.channel());
-    let mut replies = client
-        .server_reflection_info(tokio_stream::once(request))
-        .await?
-        .into_inner();
+    let mut replies = client.server_reflection_info(tokio_stream::once(request)).await?.into_inner();
     match replies.message().await?.and_then(|reply| reply.message_response) {
         Some(MessageResponse::ListServicesResponse(list)) => Ok(names(list.service.into_iter().map(|it| it.name))),
         other => panic!("{other:?}"),
@@ -276,15 +218,9 @@ async fn services_v1(server: &Running) -> Result<Vec<String>, Status> {
 async fn services_v1alpha(server: &Running) -> Result<Vec<String>, Status> {
     use v1alpha::{server_reflection_request::MessageRequest, server_reflection_response::MessageResponse};
     let list = MessageRequest::ListServices(String::new());
-    let request = v1alpha::ServerReflectionRequest {
-        host: String::new(),
-        message_request: Some(list),
-    };
+    let request = v1alpha::ServerReflectionRequest { host: String::new(), message_request: Some(list) };
     let mut client = v1alpha::server_reflection_client::ServerReflectionClient::new(server.channel());
-    let mut replies = client
-        .server_reflection_info(tokio_stream::once(request))
-        .await?
-        .into_inner();
+    let mut replies = client.server_reflection_info(tokio_stream::once(request)).await?.into_inner();
     match replies.message().await?.and_then(|reply| reply.message_response) {
         Some(MessageResponse::ListServicesResponse(list)) => Ok(names(list.service.into_iter().map(|it| it.name))),
         other => panic!("{other:?}"),

@@ -97,15 +97,7 @@ impl Running {
         let (long_streams, in_flight) = (server.long_streams(), server.in_flight());
         let mut running = JoinSet::new();
         running.spawn(server.serve(stop.clone(), grace));
-        Self {
-            address,
-            readiness,
-            metrics,
-            stop,
-            long_streams,
-            in_flight,
-            server: running,
-        }
+        Self { address, readiness, metrics, stop, long_streams, in_flight, server: running }
     }
 
     pub(crate) fn channel(&self) -> Channel {
@@ -130,9 +122,7 @@ impl Running {
 pub(crate) type HyperClient = hyper_util::client::legacy::Client<HttpConnector, Body>;
 
 pub(crate) fn hyper_client() -> HyperClient {
-    hyper_util::client::legacy::Client::builder(TokioExecutor::new())
-        .http2_only(true)
-        .build_http()
+    hyper_util::client::legacy::Client::builder(TokioExecutor::new()).http2_only(true).build_http()
 }
 
 /// Polls until `condition` holds. It must be something that will hold, however slow the machine.

@@ -20,10 +20,7 @@ fn server_tls(own: &CertifiedKey<KeyPair>, client_ca: Option<&CertifiedKey<KeyPa
         key: own.signing_key.serialize_pem().into_bytes(),
         client_ca: client_ca.map(|ca| ca.cert.pem().into_bytes()),
     };
-    Options {
-        tls: Some(tls),
-        ..Options::default()
-    }
+    Options { tls: Some(tls), ..Options::default() }
 }
 
 fn client_tls(ca: &CertifiedKey<KeyPair>, own: Option<&CertifiedKey<KeyPair>>) -> ClientTls {
@@ -31,18 +28,11 @@ fn client_tls(ca: &CertifiedKey<KeyPair>, own: Option<&CertifiedKey<KeyPair>>) -
         certificate: own.cert.pem().into_bytes(),
         key: own.signing_key.serialize_pem().into_bytes(),
     });
-    ClientTls {
-        ca: ca.cert.pem().into_bytes(),
-        server_name: Some("expert.test".to_owned()),
-        identity,
-    }
+    ClientTls { ca: ca.cert.pem().into_bytes(), server_name: Some("expert.test".to_owned()), identity }
 }
 
 async fn call(server: &Running, tls: Option<ClientTls>) -> Result<(), Status> {
-    let target = Target {
-        tls,
-        ..Target::plain(server.address.to_string())
-    };
+    let target = Target { tls, ..Target::plain(server.address.to_string()) };
     let mut client = CatalogServiceClient::new(dial::channel(&target).unwrap());
     client.list_experts(ListExpertsRequest {}).await.map(drop)
 }
@@ -52,13 +42,8 @@ async fn only_who_trusts_the_certificate_and_speaks_tls_gets_through() {
     let own = certificate("expert.test");
     let server = Running::start(Catalog::empty(), server_tls(&own, None)).await;
     call(&server, Some(client_tls(&own, None))).await.unwrap();
-    call(&server, Some(client_tls(&certificate("expert.test"), None)))
-        .await
-        .unwrap_err();
-    let other_name = ClientTls {
-        server_name: Some("other.test".to_owned()),
-        ..client_tls(&own, None)
-    };
+    call(&server, Some(client_tls(&certificate("expert.test"), None))).await.unwrap_err();
+    let other_name = ClientTls { server_name: Some("other.test".to_owned()), ..client_tls(&own, None) };
     call(&server, Some(other_name)).await.unwrap_err();
     call(&server, None).await.unwrap_err();
     call(&server, Some(client_tls(&own, None))).await.unwrap();
@@ -70,9 +55,7 @@ async fn a_server_that_asks_for_certificates_takes_no_strangers() {
     let server = Running::start(Catalog::empty(), server_tls(&own, Some(&friend))).await;
     call(&server, Some(client_tls(&own, Some(&friend)))).await.unwrap();
     call(&server, Some(client_tls(&own, None))).await.unwrap_err();
-    call(&server, Some(client_tls(&own, Some(&certificate("router.test")))))
-        .await
-        .unwrap_err();
+    call(&server, Some(client_tls(&own, Some(&certificate("router.test"))))).await.unwrap_err();
 }
 
 #[tokio::test]
@@ -80,8 +63,5 @@ async fn keys_are_not_printed() {
     let own = certificate("expert.test");
     let options = server_tls(&own, Some(&own));
     let printed = format!("{options:?} {:?}", client_tls(&own, Some(&own)));
-    assert!(
-        !printed.contains("BEGIN") && !printed.contains("45, 45, 45"),
-        "{printed}"
-    );
+    assert!(!printed.contains("BEGIN") && !printed.contains("45, 45, 45"), "{printed}");
 }

@@ -33,11 +33,7 @@ const CURRENCY: &str = "a currency of ISO 4217, for example EUR";
 /// of the file and the files that it names.
 pub(super) fn read(source: &Source, dir: &Path, overlay: &Overlay) -> Result<Config, Mistakes> {
     let raw: Raw = config::parse(source, overlay)?;
-    let mut check = Check {
-        file: &source.file,
-        dir,
-        mistakes: Mistakes::default(),
-    };
+    let mut check = Check { file: &source.file, dir, mistakes: Mistakes::default() };
     let config = check.config(raw);
     if let Some(config) = &config {
         check.card(config);
@@ -105,24 +101,14 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn config(&mut self, raw: Raw) -> Option<Config> {
-        let name = self
-            .required("name", raw.name, "a name")
-            .and_then(|name| self.name(name));
-        let version = self
-            .required("version", raw.version, "a version, in quotes")
-            .and_then(|it| self.version(it));
-        let summary = self
-            .required("summary", raw.summary, "one or two sentences")
-            .and_then(|it| self.summary(&it));
+        let name = self.required("name", raw.name, "a name").and_then(|name| self.name(name));
+        let version = self.required("version", raw.version, "a version, in quotes").and_then(|it| self.version(it));
+        let summary = self.required("summary", raw.summary, "one or two sentences").and_then(|it| self.summary(&it));
         let examples = self.examples(raw.examples);
         self.serves(&raw.serves);
-        let task = self
-            .required("task", raw.task, "{kind, model, …}")
-            .and_then(|task| self.task(task));
+        let task = self.required("task", raw.task, "{kind, model, …}").and_then(|task| self.task(task));
         self.accepts(raw.accepts.as_deref(), task.as_ref());
-        let slo = self
-            .required("slo", raw.slo, "{latency, objective}")
-            .and_then(|slo| self.slo(&slo));
+        let slo = self.required("slo", raw.slo, "{latency, objective}").and_then(|slo| self.slo(&slo));
         let price = raw.price.map(|price| self.price(price));
         Some(Config {
             name: name?,
@@ -155,24 +141,14 @@ impl Check<'_> {
             && !name.starts_with('-')
             && !name.ends_with('-');
         let expected = "1 to 63 lower-case letters, digits and '-', with a letter or digit at both ends";
-        if good {
-            Some(name)
-        } else {
-            self.wrong("name", "is not a DNS label", expected)
-        }
+        if good { Some(name) } else { self.wrong("name", "is not a DNS label", expected) }
     }
 
     fn version(&mut self, version: String) -> Option<String> {
         let good = (1..=MAX_NAME_BYTES).contains(&version.len())
-            && version
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+            && version.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
         let expected = "1 to 63 letters, digits, '.', '_' or '-'";
-        if good {
-            Some(version)
-        } else {
-            self.wrong("version", "cannot be part of a key", expected)
-        }
+        if good { Some(version) } else { self.wrong("version", "cannot be part of a key", expected) }
     }
 
     fn summary(&mut self, summary: &str) -> Option<String> {
@@ -194,24 +170,12 @@ impl Check<'_> {
         let lines = text.lines().map(str::trim).enumerate();
         let queries: Vec<(usize, &str)> = lines.filter(|(_, it)| !it.is_empty() && !it.starts_with('#')).collect();
         for (line, query) in queries.iter().filter(|(_, query)| query.len() > MAX_EXAMPLE_BYTES) {
-            let (file, problem) = (
-                format!("{}:{}", path.display(), line + 1),
-                format!("{} bytes", query.len()),
-            );
+            let (file, problem) = (format!("{}:{}", path.display(), line + 1), format!("{} bytes", query.len()));
             let expected = format!("at most {MAX_EXAMPLE_BYTES}");
-            self.mistakes.push(Mistake {
-                file,
-                path: String::new(),
-                problem,
-                expected,
-            });
+            self.mistakes.push(Mistake { file, path: String::new(), problem, expected });
         }
         if queries.is_empty() {
-            return self.wrong(
-                "examples",
-                format!("{}: no query in it", path.display()),
-                "at least one query",
-            );
+            return self.wrong("examples", format!("{}: no query in it", path.display()), "at least one query");
         }
         Some(queries.into_iter().map(|(_, query)| query.to_owned()).collect())
     }
@@ -220,11 +184,7 @@ impl Check<'_> {
         for (dimension, values) in serves {
             let path = format!("serves.{dimension}");
             if values.is_empty() {
-                self.note(
-                    &path,
-                    "is empty",
-                    "at least one value; leave the dimension out to serve all of it",
-                );
+                self.note(&path, "is empty", "at least one value; leave the dimension out to serve all of it");
             }
             if values.iter().collect::<BTreeSet<_>>().len() < values.len() {
                 self.note(&path, "names a value twice", "each value once");
@@ -233,21 +193,12 @@ impl Check<'_> {
     }
 
     fn task(&mut self, raw: RawTask) -> Option<TaskConfig> {
-        let model = self
-            .required("task.model", raw.model, "the name of a model")
-            .and_then(|it| self.model(it));
+        let model = self.required("task.model", raw.model, "the name of a model").and_then(|it| self.model(it));
         let kind = self.required("task.kind", raw.kind, KINDS)?;
         if ["embed", "classify", "tensors"].contains(&kind.as_str()) {
-            for (field, given) in [
-                ("task.knowledge", raw.knowledge.is_some()),
-                ("task.top", raw.top.is_some()),
-            ] {
+            for (field, given) in [("task.knowledge", raw.knowledge.is_some()), ("task.top", raw.top.is_some())] {
                 if given {
-                    self.note(
-                        field,
-                        format!("means nothing to a task of kind `{kind}`"),
-                        "nothing here",
-                    );
+                    self.note(field, format!("means nothing to a task of kind `{kind}`"), "nothing here");
                 }
             }
         }
@@ -259,10 +210,7 @@ impl Check<'_> {
                 let top = self.top(raw.top.unwrap_or(DEFAULT_TOP));
                 let knowledge = self.required("task.knowledge", raw.knowledge, "a file of passages");
                 let knowledge = knowledge.and_then(|file| self.knowledge(&file));
-                TaskKind::Retrieve {
-                    knowledge: knowledge?,
-                    top: top?,
-                }
+                TaskKind::Retrieve { knowledge: knowledge?, top: top? }
             }
             _ => return self.wrong("task.kind", format!("`{kind}` is not known"), KINDS),
         };
@@ -272,24 +220,14 @@ impl Check<'_> {
     fn model(&mut self, model: String) -> Option<String> {
         let good = !model.is_empty()
             && !model.starts_with('.')
-            && model
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+            && model.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
         let expected = "the name of a directory among the models: letters, digits, '.', '_' and '-'";
-        if good {
-            Some(model)
-        } else {
-            self.wrong("task.model", "is not a model's name", expected)
-        }
+        if good { Some(model) } else { self.wrong("task.model", "is not a model's name", expected) }
     }
 
     fn top(&mut self, top: usize) -> Option<usize> {
         let good = (1..=MAX_TOP).contains(&top);
-        if good {
-            Some(top)
-        } else {
-            self.wrong("task.top", format!("is {top}"), format!("1 to {MAX_TOP}"))
-        }
+        if good { Some(top) } else { self.wrong("task.top", format!("is {top}"), format!("1 to {MAX_TOP}")) }
     }
 
     fn knowledge(&mut self, file: &Path) -> Option<PathBuf> {
@@ -299,20 +237,10 @@ impl Check<'_> {
             Ok(()) => Some(path),
             Err(Error::Knowledge { mistakes, .. }) => {
                 let file = path.display().to_string();
-                self.mistakes
-                    .extend(mistakes.into_iter().map(|knowledge::Mistake { line, field, problem }| {
-                        let file = if line == 0 {
-                            file.clone()
-                        } else {
-                            format!("{file}:{line}")
-                        };
-                        Mistake {
-                            file,
-                            path: field,
-                            problem,
-                            expected: String::new(),
-                        }
-                    }));
+                self.mistakes.extend(mistakes.into_iter().map(|knowledge::Mistake { line, field, problem }| {
+                    let file = if line == 0 { file.clone() } else { format!("{file}:{line}") };
+                    Mistake { file, path: field, problem, expected: String::new() }
+                }));
                 None
             }
             Err(Error::Unreadable { source, .. }) => self.unreadable("task.knowledge", &path, &source, expected),
@@ -337,58 +265,30 @@ impl Check<'_> {
         let objective = self.required("slo.objective", raw.objective, SHARE);
         let objective = objective.and_then(|share| {
             let good = share > 0.0 && share < 1.0;
-            if good {
-                Some(share)
-            } else {
-                self.wrong("slo.objective", format!("is {share}"), SHARE)
-            }
+            if good { Some(share) } else { self.wrong("slo.objective", format!("is {share}"), SHARE) }
         });
-        let first_token = raw
-            .first_token
-            .map(|first_token| self.above_zero("slo.first_token", first_token));
-        Some(Slo {
-            latency: latency?,
-            objective: objective?,
-            first_token: first_token.unwrap_or_default(),
-        })
+        let first_token = raw.first_token.map(|first_token| self.above_zero("slo.first_token", first_token));
+        Some(Slo { latency: latency?, objective: objective?, first_token: first_token.unwrap_or_default() })
     }
 
     fn above_zero(&mut self, path: &str, duration: Duration) -> Option<Duration> {
-        if duration.is_zero() {
-            self.wrong(path, "is zero", DURATION)
-        } else {
-            Some(duration)
-        }
+        if duration.is_zero() { self.wrong(path, "is zero", DURATION) } else { Some(duration) }
     }
 
     fn price(&mut self, raw: RawPrice) -> Option<Price> {
-        let currency = self
-            .required("price.currency", raw.currency, CURRENCY)
-            .and_then(|currency| {
-                let good = currency.len() == 3 && currency.bytes().all(|byte| byte.is_ascii_uppercase());
-                if good {
-                    Some(currency)
-                } else {
-                    self.wrong("price.currency", "is not a currency's code", CURRENCY)
-                }
-            });
+        let currency = self.required("price.currency", raw.currency, CURRENCY).and_then(|currency| {
+            let good = currency.len() == 3 && currency.bytes().all(|byte| byte.is_ascii_uppercase());
+            if good { Some(currency) } else { self.wrong("price.currency", "is not a currency's code", CURRENCY) }
+        });
         let per_call = self.amount("price.per_call", raw.per_call);
         let per_thousand_tokens = self.amount("price.per_thousand_tokens", raw.per_thousand_tokens);
-        Some(Price {
-            currency: currency?,
-            per_call: per_call?,
-            per_thousand_tokens: per_thousand_tokens?,
-        })
+        Some(Price { currency: currency?, per_call: per_call?, per_thousand_tokens: per_thousand_tokens? })
     }
 
     fn amount(&mut self, path: &str, amount: Option<f64>) -> Option<f64> {
         let amount = amount.unwrap_or(0.0);
         let good = amount.is_finite() && amount >= 0.0;
-        if good {
-            Some(amount)
-        } else {
-            self.wrong(path, format!("is {amount}"), "0 or more")
-        }
+        if good { Some(amount) } else { self.wrong(path, format!("is {amount}"), "0 or more") }
     }
 
     fn required<T>(&mut self, path: &str, value: Option<T>, expected: &str) -> Option<T> {
@@ -410,11 +310,6 @@ impl Check<'_> {
 
     fn note(&mut self, path: &str, problem: impl Into<String>, expected: impl Into<String>) {
         let (file, path) = (self.file.to_owned(), path.to_owned());
-        self.mistakes.push(Mistake {
-            file,
-            path,
-            problem: problem.into(),
-            expected: expected.into(),
-        });
+        self.mistakes.push(Mistake { file, path, problem: problem.into(), expected: expected.into() });
     }
 }

@@ -21,21 +21,15 @@ price: {currency: EUR, per_call: 0.001}
 
 fn folder() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    fs::write(
-        dir.path().join("examples.txt"),
-        "# what they ask\n  ibuprofen with warfarin \n\nis grapefruit a risk\n",
-    )
-    .unwrap();
+    fs::write(dir.path().join("examples.txt"), "# what they ask\n  ibuprofen with warfarin \n\nis grapefruit a risk\n")
+        .unwrap();
     let passage = r#"{"id": "a", "title": "t", "text": "x", "as_of": "2020-01-31"}"#;
     fs::write(dir.path().join("knowledge.jsonl"), passage).unwrap();
     dir
 }
 
 fn read(dir: &Path, yaml: &str) -> Result<Config, Mistakes> {
-    let source = Source {
-        file: "expert.yaml".to_owned(),
-        text: yaml.to_owned(),
-    };
+    let source = Source { file: "expert.yaml".to_owned(), text: yaml.to_owned() };
     Config::read(&source, dir, &Overlay::default())
 }
 
@@ -52,25 +46,9 @@ fn a_file_becomes_a_configuration_with_complete_paths() {
     fs::write(dir.path().join("expert.yaml"), GOOD).unwrap();
     let config = Config::load(&dir.path().join("expert.yaml")).unwrap();
     assert_eq!(config.examples, ["ibuprofen with warfarin", "is grapefruit a risk"]);
-    let kind = TaskKind::Retrieve {
-        knowledge: dir.path().join("knowledge.jsonl"),
-        top: 5,
-    };
-    assert_eq!(
-        config.task,
-        TaskConfig {
-            kind,
-            model: "minilm-l6".to_owned()
-        }
-    );
-    assert_eq!(
-        config.slo,
-        Slo {
-            latency: Duration::from_millis(150),
-            objective: 0.99,
-            first_token: None
-        }
-    );
+    let kind = TaskKind::Retrieve { knowledge: dir.path().join("knowledge.jsonl"), top: 5 };
+    assert_eq!(config.task, TaskConfig { kind, model: "minilm-l6".to_owned() });
+    assert_eq!(config.slo, Slo { latency: Duration::from_millis(150), objective: 0.99, first_token: None });
     assert_eq!((config.idempotent, config.hedge), (true, true));
     assert_eq!(config.price.unwrap().currency, "EUR");
 }
@@ -79,10 +57,7 @@ fn a_file_becomes_a_configuration_with_complete_paths() {
 fn the_card_says_what_the_file_says() {
     let dir = folder();
     let card = card(&read(dir.path(), GOOD).unwrap(), &[]);
-    assert_eq!(
-        (card.expert.as_str(), card.task.as_str()),
-        ("drug-interactions", "retrieve")
-    );
+    assert_eq!((card.expert.as_str(), card.task.as_str()), ("drug-interactions", "retrieve"));
     assert_eq!(card.accepts, ["text"]);
     assert_eq!(card.serves["audience"], ["clinician", "patient"]);
     card.check().unwrap();
@@ -140,11 +115,7 @@ price: {currency: euro, per_call: -1}
 fn each_mistake_is_found() {
     let dir = folder();
     fs::write(dir.path().join("comments.txt"), "# nothing\n").unwrap();
-    fs::write(
-        dir.path().join("long.txt"),
-        format!("short\n{}\n", "x".repeat(MAX_EXAMPLE_BYTES + 1)),
-    )
-    .unwrap();
+    fs::write(dir.path().join("long.txt"), format!("short\n{}\n", "x".repeat(MAX_EXAMPLE_BYTES + 1))).unwrap();
     let many = vec!["x".repeat(MAX_EXAMPLE_BYTES); 300].join("\n");
     fs::write(dir.path().join("many.txt"), many).unwrap();
     let knowledge = ", knowledge: knowledge.jsonl, top: 5";
@@ -182,14 +153,8 @@ fn each_mistake_is_found() {
 #[test]
 fn flags_and_environment_count_like_the_file() {
     let dir = folder();
-    let source = Source {
-        file: "expert.yaml".to_owned(),
-        text: GOOD.to_owned(),
-    };
-    let overlay = Overlay {
-        set: vec!["task.top=7".to_owned()],
-        ..Overlay::default()
-    };
+    let source = Source { file: "expert.yaml".to_owned(), text: GOOD.to_owned() };
+    let overlay = Overlay { set: vec!["task.top=7".to_owned()], ..Overlay::default() };
     let config = Config::read(&source, dir.path(), &overlay).unwrap();
     assert!(matches!(config.task.kind, TaskKind::Retrieve { top: 7, .. }));
 }

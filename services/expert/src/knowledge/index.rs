@@ -52,15 +52,9 @@ impl Index {
         encoder: &Encoder,
         previous: Option<&Index>,
     ) -> Result<Index, Failure> {
-        let known: HashMap<_, _> = previous
-            .iter()
-            .flat_map(|index| &index.entries)
-            .map(Entry::by_content)
-            .collect();
+        let known: HashMap<_, _> = previous.iter().flat_map(|index| &index.entries).map(Entry::by_content).collect();
         let entries = passages.into_iter().map(|passage| {
-            let known = known
-                .get(&(&*passage.title, &*passage.text))
-                .map(|vectors| Arc::clone(vectors));
+            let known = known.get(&(&*passage.title, &*passage.text)).map(|vectors| Arc::clone(vectors));
             let encoder = encoder.clone();
             async move {
                 let vectors = match known {
@@ -70,11 +64,7 @@ impl Index {
                 Ok::<_, Failure>(Entry { passage, vectors })
             }
         });
-        let at_once = if previous.is_some() {
-            PASSAGES_AT_RELOAD
-        } else {
-            PASSAGES_AT_START
-        };
+        let at_once = if previous.is_some() { PASSAGES_AT_RELOAD } else { PASSAGES_AT_START };
         let entries = stream::iter(entries).buffered(at_once).try_collect().await?;
         Ok(Index { revision, entries })
     }
@@ -95,11 +85,7 @@ impl Index {
 
     /// The `count` passages most like `query`, best first. `query` is of unit length and the encoder's width.
     pub(crate) fn search(&self, query: &[f32], count: usize) -> Vec<task::Passage> {
-        let scores: Vec<f32> = self
-            .entries
-            .iter()
-            .map(|entry| dot(&entry.vectors.whole, query))
-            .collect();
+        let scores: Vec<f32> = self.entries.iter().map(|entry| dot(&entry.vectors.whole, query)).collect();
         top(&scores, count)
             .into_iter()
             .filter_map(|index| Some((self.entries.get(index)?, *scores.get(index)?)))
@@ -130,11 +116,8 @@ impl Entry {
 impl Vectors {
     async fn of(passage: &Passage, encoder: &Encoder) -> Result<Vectors, Failure> {
         let sentences = sentences::split(&passage.text);
-        let texts: Vec<String> = sentences
-            .iter()
-            .filter_map(|range| passage.text.get(range.clone()))
-            .map(str::to_owned)
-            .collect();
+        let texts: Vec<String> =
+            sentences.iter().filter_map(|range| passage.text.get(range.clone())).map(str::to_owned).collect();
         let whole = encode(encoder.clone(), format!("{}\n{}", passage.title, passage.text));
         let rows = stream::iter(texts.into_iter().map(|text| encode(encoder.clone(), text)))
             .buffered(SENTENCES_IN_FLIGHT)
@@ -143,12 +126,7 @@ impl Vectors {
                 Ok(rows)
             });
         let ((whole, truncated), sentence_rows) = futures::try_join!(whole, rows)?;
-        Ok(Vectors {
-            whole,
-            sentences,
-            sentence_rows,
-            truncated,
-        })
+        Ok(Vectors { whole, sentences, sentence_rows, truncated })
     }
 }
 

@@ -59,12 +59,7 @@ impl Knowledge {
         let bytes = read(path).await?;
         let index = index(path, &bytes, &encoder, None).await?;
         report(path, &index);
-        Ok(Knowledge {
-            path: path.to_owned(),
-            encoder,
-            current: ArcSwap::from_pointee(index),
-            seen: Mutex::new(stamp),
-        })
+        Ok(Knowledge { path: path.to_owned(), encoder, current: ArcSwap::from_pointee(index), seen: Mutex::new(stamp) })
     }
 
     pub(crate) fn current(&self) -> Arc<Index> {
@@ -124,23 +119,14 @@ impl Knowledge {
 
 /// All that is wrong with the file, without a model: for configuration checks.
 pub(crate) fn check(path: &Path) -> Result<(), Error> {
-    let bytes = std::fs::read(path).map_err(|source| Error::Unreadable {
-        path: path.to_owned(),
-        source,
-    })?;
-    parse::parse(&bytes).map(drop).map_err(|mistakes| Error::Knowledge {
-        path: path.to_owned(),
-        mistakes,
-    })
+    let bytes = std::fs::read(path).map_err(|source| Error::Unreadable { path: path.to_owned(), source })?;
+    parse::parse(&bytes).map(drop).map_err(|mistakes| Error::Knowledge { path: path.to_owned(), mistakes })
 }
 
 async fn read(path: &Path) -> Result<Vec<u8>, Error> {
     let owned = path.to_owned();
     let bytes = blocking(move || std::fs::read(owned)).await;
-    bytes.map_err(|source| Error::Unreadable {
-        path: path.to_owned(),
-        source,
-    })
+    bytes.map_err(|source| Error::Unreadable { path: path.to_owned(), source })
 }
 
 /// Files may lie on a disk that takes its time.
@@ -149,13 +135,8 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
 }
 
 async fn index(path: &Path, bytes: &[u8], encoder: &Encoder, previous: Option<&Index>) -> Result<Index, Error> {
-    let passages = parse::parse(bytes).map_err(|mistakes| Error::Knowledge {
-        path: path.to_owned(),
-        mistakes,
-    })?;
-    Index::build(passages, revision(bytes), encoder, previous)
-        .await
-        .map_err(Error::Encoding)
+    let passages = parse::parse(bytes).map_err(|mistakes| Error::Knowledge { path: path.to_owned(), mistakes })?;
+    Index::build(passages, revision(bytes), encoder, previous).await.map_err(Error::Encoding)
 }
 
 fn revision(bytes: &[u8]) -> Arc<str> {
@@ -183,19 +164,12 @@ impl Stamp {
         let inode = std::os::unix::fs::MetadataExt::ino(&metadata);
         #[cfg(not(unix))]
         let inode = 0;
-        Ok(Stamp {
-            modified: metadata.modified().ok(),
-            length: metadata.len(),
-            inode,
-        })
+        Ok(Stamp { modified: metadata.modified().ok(), length: metadata.len(), inode })
     }
 }
 
 impl fmt::Debug for Knowledge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Knowledge")
-            .field("path", &self.path)
-            .field("current", &self.current())
-            .finish_non_exhaustive()
+        f.debug_struct("Knowledge").field("path", &self.path).field("current", &self.current()).finish_non_exhaustive()
     }
 }

@@ -40,10 +40,7 @@ pub struct Mistake {
 /// Reads the whole file; on failure says all that is wrong with it, in the order of the lines.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Vec<Passage>, Vec<Mistake>> {
     if bytes.len() > MAX_FILE_BYTES {
-        return Err(vec![Mistake::file(format!(
-            "is {} bytes long; at most {MAX_FILE_BYTES} fit",
-            bytes.len()
-        ))]);
+        return Err(vec![Mistake::file(format!("is {} bytes long; at most {MAX_FILE_BYTES} fit", bytes.len()))]);
     }
     let mut passages = Vec::new();
     let mut mistakes = Vec::new();
@@ -52,10 +49,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Vec<Passage>, Vec<Mistake>> {
         if line.trim_ascii().is_empty() {
             continue;
         }
-        let mut reader = LineReader {
-            line: index + 1,
-            mistakes: &mut mistakes,
-        };
+        let mut reader = LineReader { line: index + 1, mistakes: &mut mistakes };
         let Some(passage) = reader.passage(line) else { continue };
         if let Some(first) = first_seen.get(&passage.id) {
             let problem = format!("is taken already, by line {first}");
@@ -68,11 +62,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Vec<Passage>, Vec<Mistake>> {
     if passages.is_empty() && mistakes.is_empty() {
         mistakes.push(Mistake::file("has no passages".to_owned()));
     }
-    if mistakes.is_empty() {
-        Ok(passages)
-    } else {
-        Err(mistakes)
-    }
+    if mistakes.is_empty() { Ok(passages) } else { Err(mistakes) }
 }
 
 /// Collects the mistakes of one line, so that a reader of the log sees all of them.
@@ -93,22 +83,15 @@ impl LineReader<'_> {
         // Every field is read before the first is missed: the point is to list all mistakes.
         let id = self.text("", &object, "id", Need::NotEmpty);
         let title = self.text("", &object, "title", Need::NotEmpty);
-        let text = self
-            .text("", &object, "text", Need::NotEmpty)
-            .and_then(|text| self.short_enough(text));
-        let as_of = self
-            .text("", &object, "as_of", Need::NotEmpty)
-            .and_then(|date| self.date(date));
+        let text = self.text("", &object, "text", Need::NotEmpty).and_then(|text| self.short_enough(text));
+        let as_of = self.text("", &object, "as_of", Need::NotEmpty).and_then(|date| self.date(date));
         let source = self.source(object.get("source"));
         let (id, title, text, as_of, source) = (id?, title?, text?, as_of?, source?);
         Some(Passage {
             id: id.into(),
             title: title.into(),
             text: text.into(),
-            source: Source {
-                as_of: as_of.into(),
-                ..source
-            },
+            source: Source { as_of: as_of.into(), ..source },
         })
     }
 
@@ -122,12 +105,7 @@ impl LineReader<'_> {
         let title = self.text("source.", object, "title", Need::Optional);
         let uri = self.text("source.", object, "uri", Need::Optional);
         let licence = self.text("source.", object, "licence", Need::Optional);
-        Some(Source {
-            title: title?.into(),
-            uri: uri?.into(),
-            licence: licence?.into(),
-            as_of: "".into(),
-        })
+        Some(Source { title: title?.into(), uri: uri?.into(), licence: licence?.into(), as_of: "".into() })
     }
 
     fn text<'v>(&mut self, prefix: &str, object: &'v Map<String, Value>, field: &str, need: Need) -> Option<&'v str> {
@@ -145,18 +123,11 @@ impl LineReader<'_> {
         if text.len() <= MAX_TEXT_BYTES {
             return Some(text);
         }
-        self.mistake(
-            "text",
-            format!("is {} bytes long; at most {MAX_TEXT_BYTES} are taken", text.len()),
-        )
+        self.mistake("text", format!("is {} bytes long; at most {MAX_TEXT_BYTES} are taken", text.len()))
     }
 
     fn date<'v>(&mut self, date: &'v str) -> Option<&'v str> {
-        if is_date(date) {
-            Some(date)
-        } else {
-            self.mistake("as_of", "is not a date of the form YYYY-MM-DD")
-        }
+        if is_date(date) { Some(date) } else { self.mistake("as_of", "is not a date of the form YYYY-MM-DD") }
     }
 
     fn refuse_unknown(&mut self, prefix: &str, object: &Map<String, Value>, known: &[&str]) {
@@ -170,11 +141,7 @@ impl LineReader<'_> {
 
     /// Always `None`, so that it can end the expression that found the mistake.
     fn mistake<T>(&mut self, field: &str, problem: impl Into<String>) -> Option<T> {
-        self.mistakes.push(Mistake {
-            line: self.line,
-            field: field.to_owned(),
-            problem: problem.into(),
-        });
+        self.mistakes.push(Mistake { line: self.line, field: field.to_owned(), problem: problem.into() });
         None
     }
 }
@@ -191,9 +158,7 @@ fn is_date(text: &str) -> bool {
         return false;
     };
     let number = |digits: &[u8]| {
-        digits.iter().try_fold(0u32, |sum, digit| {
-            digit.is_ascii_digit().then(|| sum * 10 + u32::from(digit - b'0'))
-        })
+        digits.iter().try_fold(0u32, |sum, digit| digit.is_ascii_digit().then(|| sum * 10 + u32::from(digit - b'0')))
     };
     let (Some(year), Some(month), Some(day)) = (number(&[y1, y2, y3, y4]), number(&[m1, m2]), number(&[d1, d2])) else {
         return false;
@@ -211,11 +176,7 @@ fn is_date(text: &str) -> bool {
 
 impl Mistake {
     fn file(problem: String) -> Mistake {
-        Mistake {
-            line: 0,
-            field: String::new(),
-            problem,
-        }
+        Mistake { line: 0, field: String::new(), problem }
     }
 }
 
@@ -245,40 +206,23 @@ mod tests {
 
     fn mistakes(file: &str) -> Vec<(usize, String, String)> {
         let mistakes = parse(file.as_bytes()).expect_err("the file is wrong");
-        mistakes
-            .into_iter()
-            .map(|mistake| (mistake.line, mistake.field, mistake.problem))
-            .collect()
+        mistakes.into_iter().map(|mistake| (mistake.line, mistake.field, mistake.problem)).collect()
     }
 
     #[test]
     fn a_line_becomes_a_passage() {
         let passages = parse(format!("\n{GOOD}\r\n\n").as_bytes()).unwrap();
-        let [passage] = passages.as_slice() else {
-            panic!("{} passages", passages.len())
-        };
-        assert_eq!(
-            (&*passage.id, &*passage.title, &*passage.text),
-            ("p-1", "Cats", "Cats purr.")
-        );
+        let [passage] = passages.as_slice() else { panic!("{} passages", passages.len()) };
+        assert_eq!((&*passage.id, &*passage.title, &*passage.text), ("p-1", "Cats", "Cats purr."));
         let source = &passage.source;
-        assert_eq!(
-            (&*source.title, &*source.uri, &*source.licence),
-            ("A book", "https://example.org", "")
-        );
+        assert_eq!((&*source.title, &*source.uri, &*source.licence), ("A book", "https://example.org", ""));
         assert_eq!(&*source.as_of, "2024-02-29");
     }
 
     #[test]
     fn a_source_may_be_missing_but_the_date_stays() {
         let passages = parse(br#"{"id": "a", "title": "t", "text": "x", "as_of": "2020-01-31"}"#).unwrap();
-        assert_eq!(
-            passages[0].source,
-            Source {
-                as_of: "2020-01-31".into(),
-                ..Source::default()
-            }
-        );
+        assert_eq!(passages[0].source, Source { as_of: "2020-01-31".into(), ..Source::default() });
     }
 
     #[test]
@@ -288,28 +232,14 @@ mod tests {
         );
         let found = mistakes(&file);
         let places: Vec<_> = found.iter().map(|(line, field, _)| (*line, field.as_str())).collect();
-        assert_eq!(
-            places,
-            [
-                (2, ""),
-                (2, "id"),
-                (2, "title"),
-                (2, "as_of"),
-                (3, ""),
-                (4, ""),
-                (5, "id")
-            ]
-        );
+        assert_eq!(places, [(2, ""), (2, "id"), (2, "title"), (2, "as_of"), (3, ""), (4, ""), (5, "id")]);
         assert_eq!(found[6].2, "is taken already, by line 1");
     }
 
     #[test]
     fn a_text_may_be_as_long_as_the_limit_and_no_longer() {
         let line = |length: usize| {
-            format!(
-                r#"{{"id": "a", "title": "t", "text": "{}", "as_of": "2020-01-31"}}"#,
-                "x".repeat(length)
-            )
+            format!(r#"{{"id": "a", "title": "t", "text": "{}", "as_of": "2020-01-31"}}"#, "x".repeat(length))
         };
         assert!(parse(line(MAX_TEXT_BYTES).as_bytes()).is_ok());
         assert_eq!(mistakes(&line(MAX_TEXT_BYTES + 1))[0].1, "text");
@@ -341,16 +271,9 @@ mod tests {
         for good in ["2024-02-29", "2000-02-29", "1999-12-31"] {
             assert!(is_date(good), "{good}");
         }
-        for bad in [
-            "1900-02-29",
-            "2024-13-01",
-            "2024-00-10",
-            "2024-04-31",
-            "2024-1-1",
-            "24-01-01",
-            "2024/01/01",
-            "2024-01-0x",
-        ] {
+        for bad in
+            ["1900-02-29", "2024-13-01", "2024-00-10", "2024-04-31", "2024-1-1", "24-01-01", "2024/01/01", "2024-01-0x"]
+        {
             assert!(!is_date(bad), "{bad}");
         }
     }

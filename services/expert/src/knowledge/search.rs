@@ -9,10 +9,7 @@ pub(crate) struct Matrix {
 
 impl Matrix {
     pub(crate) fn new(width: usize) -> Matrix {
-        Matrix {
-            width,
-            values: Vec::new(),
-        }
+        Matrix { width, values: Vec::new() }
     }
 
     /// Appends a row. `row` has the matrix's width; every caller takes rows from one encoder, which checks it.
@@ -23,14 +20,8 @@ impl Matrix {
 
     /// The row most like `query`; the first among equals. `None` when there are no rows.
     pub(crate) fn best(&self, query: &[f32]) -> Option<usize> {
-        let scores = self
-            .values
-            .chunks_exact(self.width.max(1))
-            .map(|row| dot(row, query))
-            .enumerate();
-        scores
-            .reduce(|best, next| if next.1 > best.1 { next } else { best })
-            .map(|(index, _)| index)
+        let scores = self.values.chunks_exact(self.width.max(1)).map(|row| dot(row, query)).enumerate();
+        scores.reduce(|best, next| if next.1 > best.1 { next } else { best }).map(|(index, _)| index)
     }
 }
 

@@ -11,9 +11,7 @@ pub(crate) fn split(text: &str) -> Vec<Range<usize>> {
         .filter_map(|(start, piece)| {
             let trimmed = piece.trim();
             let start = start + (piece.len() - piece.trim_start().len());
-            trimmed
-                .contains(char::is_alphanumeric)
-                .then(|| start..start + trimmed.len())
+            trimmed.contains(char::is_alphanumeric).then(|| start..start + trimmed.len())
         })
         .collect()
 }
@@ -33,22 +31,13 @@ mod tests {
         let text = "Take it with food.  Is 2.5 mg enough? Ask first!\n---\nNo heading stop\nLast";
         assert_eq!(
             sentences(text),
-            [
-                "Take it with food.",
-                "Is 2.5 mg enough?",
-                "Ask first!",
-                "No heading stop",
-                "Last"
-            ]
+            ["Take it with food.", "Is 2.5 mg enough?", "Ask first!", "No heading stop", "Last"]
         );
     }
 
     #[test]
     fn other_scripts_have_sentences_too() {
-        assert_eq!(
-            sentences("Größe zählt. Ça va? 你好。再见。"),
-            ["Größe zählt.", "Ça va?", "你好。", "再见。"]
-        );
+        assert_eq!(sentences("Größe zählt. Ça va? 你好。再见。"), ["Größe zählt.", "Ça va?", "你好。", "再见。"]);
         assert!(sentences(" \n… — ").is_empty());
     }
 

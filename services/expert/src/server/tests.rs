@@ -33,11 +33,7 @@ fn card() -> Card {
         serves: BTreeMap::from([("audience".to_owned(), vec!["patient".to_owned()])]),
         accepts: vec!["text".to_owned()],
         task: "embed".to_owned(),
-        slo: Slo {
-            latency: Duration::from_millis(150),
-            objective: 0.99,
-            first_token: None,
-        },
+        slo: Slo { latency: Duration::from_millis(150), objective: 0.99, first_token: None },
         price: None,
         idempotent: true,
         hedge: false,
@@ -47,36 +43,20 @@ fn card() -> Card {
 
 /// A request as it comes from the deadline layer.
 fn request(expert: &str) -> Request<v1::StreamInferRequest> {
-    let query = v1::Query {
-        text: "what?".to_owned(),
-        ..Default::default()
-    };
-    let message = v1::StreamInferRequest {
-        expert: expert.to_owned(),
-        query: Some(query),
-        ..Default::default()
-    };
+    let query = v1::Query { text: "what?".to_owned(), ..Default::default() };
+    let message = v1::StreamInferRequest { expert: expert.to_owned(), query: Some(query), ..Default::default() };
     let mut request = Request::new(message);
-    request
-        .extensions_mut()
-        .insert(Deadline::new(Instant::now() + PATIENCE));
+    request.extensions_mut().insert(Deadline::new(Instant::now() + PATIENCE));
     request
 }
 
 fn unary(request: Request<v1::StreamInferRequest>) -> Request<v1::InferRequest> {
-    request.map(
-        |v1::StreamInferRequest {
-             expert,
-             query,
-             context,
-             embedding,
-         }| v1::InferRequest {
-            expert,
-            query,
-            context,
-            embedding,
-        },
-    )
+    request.map(|v1::StreamInferRequest { expert, query, context, embedding }| v1::InferRequest {
+        expert,
+        query,
+        context,
+        embedding,
+    })
 }
 
 async fn refusal(server: &Server, request: Request<v1::StreamInferRequest>) -> (Code, Option<String>) {
@@ -88,28 +68,16 @@ async fn refusal(server: &Server, request: Request<v1::StreamInferRequest>) -> (
 async fn a_stream_gives_the_pieces_and_then_the_answer() {
     let task = Scripted::new(&["for", "ty"]);
     task.released.add_permits(1);
-    let events = server(Some(task))
-        .stream_infer(request("oracle"))
-        .await
-        .unwrap()
-        .into_inner();
+    let events = server(Some(task)).stream_infer(request("oracle")).await.unwrap().into_inner();
     let events: Vec<_> = events.map(|event| event.unwrap().event.unwrap()).collect().await;
-    let [
-        v1::stream_infer_response::Event::Delta(one),
-        v1::stream_infer_response::Event::Delta(two),
-        done,
-    ] = events.as_slice()
+    let [v1::stream_infer_response::Event::Delta(one), v1::stream_infer_response::Event::Delta(two), done] =
+        events.as_slice()
     else {
         panic!("{} events", events.len())
     };
     assert_eq!((one.as_str(), two.as_str()), ("for", "ty"));
-    let v1::stream_infer_response::Event::Done(done) = done else {
-        panic!("no answer at the end")
-    };
-    assert_eq!(
-        (done.expert.as_str(), done.version.as_str(), done.instance.as_str()),
-        ("oracle", "3", "oracle-1")
-    );
+    let v1::stream_infer_response::Event::Done(done) = done else { panic!("no answer at the end") };
+    assert_eq!((done.expert.as_str(), done.version.as_str(), done.instance.as_str()), ("oracle", "3", "oracle-1"));
     assert!(done.answer.is_some() && done.timings.is_some());
 }
 
@@ -118,30 +86,16 @@ async fn infer_gives_the_answer_alone_and_the_name_may_be_left_out() {
     let task = Scripted::new(&["for", "ty"]);
     task.released.add_permits(1);
     let response = server(Some(task)).infer(unary(request(""))).await.unwrap().into_inner();
-    assert!(matches!(
-        response.answer.unwrap().body,
-        Some(v1::answer::Body::Embedding(_))
-    ));
+    assert!(matches!(response.answer.unwrap().body, Some(v1::answer::Body::Embedding(_))));
 }
 
 #[tokio::test]
 async fn other_experts_are_not_found_and_a_starting_one_is_unavailable() {
     let starting = server(None);
-    assert_eq!(
-        refusal(&starting, request("oracle")).await,
-        (Code::Unavailable, Some("STARTING".to_owned()))
-    );
-    assert_eq!(
-        refusal(&starting, request("sibyl")).await,
-        (Code::NotFound, Some("UNKNOWN_EXPERT".to_owned()))
-    );
-    let describe = Request::new(v1::DescribeRequest {
-        expert: "sibyl".to_owned(),
-    });
-    assert_eq!(
-        starting.describe(describe).await.expect_err("unknown").code(),
-        Code::NotFound
-    );
+    assert_eq!(refusal(&starting, request("oracle")).await, (Code::Unavailable, Some("STARTING".to_owned())));
+    assert_eq!(refusal(&starting, request("sibyl")).await, (Code::NotFound, Some("UNKNOWN_EXPERT".to_owned())));
+    let describe = Request::new(v1::DescribeRequest { expert: "sibyl".to_owned() });
+    assert_eq!(starting.describe(describe).await.expect_err("unknown").code(), Code::NotFound);
 }
 
 #[tokio::test]
@@ -158,11 +112,7 @@ async fn a_call_without_a_deadline_is_not_run() {
 async fn a_stream_ends_at_its_deadline_and_abandons_the_work() {
     let task = Scripted::new(&["for"]);
     let begun = Instant::now();
-    let mut events = server(Some(Arc::clone(&task)))
-        .stream_infer(request("oracle"))
-        .await
-        .unwrap()
-        .into_inner();
+    let mut events = server(Some(Arc::clone(&task))).stream_infer(request("oracle")).await.unwrap().into_inner();
     assert!(events.next().await.unwrap().is_ok());
     let status = events.next().await.unwrap().expect_err("the task never answers");
     assert_eq!((status.code(), begun.elapsed()), (Code::DeadlineExceeded, PATIENCE));
@@ -191,8 +141,5 @@ async fn describe_gives_the_card_with_its_digest() {
     let told = described.card.unwrap();
     assert_eq!((told.digest, told.summary), (card().digest(), card().summary));
     assert_eq!(told.serves["audience"].values, ["patient"]);
-    assert_eq!(
-        (described.instance.as_str(), described.knowledge_revision.as_str()),
-        ("oracle-1", "")
-    );
+    assert_eq!((described.instance.as_str(), described.knowledge_revision.as_str()), ("oracle-1", ""));
 }

@@ -35,10 +35,7 @@ impl Registry for Recorded {
     async fn register(&self, card: Card, record: Record) -> RegistryResult<Box<dyn Registration>> {
         self.told.lock().unwrap().push("register");
         let inner = self.mesh.register(card, record).await?;
-        Ok(Box::new(RecordedRegistration {
-            inner,
-            told: Arc::clone(&self.told),
-        }))
+        Ok(Box::new(RecordedRegistration { inner, told: Arc::clone(&self.told) }))
     }
 
     fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
@@ -74,27 +71,14 @@ fn options() -> Options {
         summary: "Knows what was asked.".to_owned(),
         examples: Vec::new(),
         serves: std::collections::BTreeMap::new(),
-        task: TaskConfig {
-            kind: TaskKind::Embed,
-            model: "none".to_owned(),
-        },
-        slo: Slo {
-            latency: Duration::from_millis(150),
-            objective: 0.99,
-            first_token: None,
-        },
+        task: TaskConfig { kind: TaskKind::Embed, model: "none".to_owned() },
+        slo: Slo { latency: Duration::from_millis(150), objective: 0.99, first_token: None },
         idempotent: true,
         hedge: false,
         price: None,
     };
-    let drain = drain::Options {
-        settle: Duration::ZERO,
-        ..drain::Options::default()
-    };
-    Options {
-        drain,
-        ..Options::new(config, "models")
-    }
+    let drain = drain::Options { settle: Duration::ZERO, ..drain::Options::default() };
+    Options { drain, ..Options::new(config, "models") }
 }
 
 /// An expert whose task does as the test says: everything that `start` makes, without a model.
@@ -103,62 +87,32 @@ async fn started(task: Arc<dyn Task>, registry: &Recorded) -> Handle {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let identity = Arc::new(Identity::new(&options));
     let card = announce::card(&options.config, &[]);
-    let ready = Arc::new(OnceLock::from(Ready {
-        card: card.clone(),
-        task,
-    }));
+    let ready = Arc::new(OnceLock::from(Ready { card: card.clone(), task }));
     let server = serve::Server::new(listener, options.serve.clone());
     let address = server.local_addr().unwrap();
     let readiness = Readiness::new("oracle");
     readiness.latch("model").set();
     let expert = Server::new(Arc::clone(&identity), Arc::clone(&ready));
     let running = Running::start(server, &options, readiness, expert);
-    let cost = CostTable {
-        unit: Unit::Tokens,
-        points: vec![(8, 1.0)],
-        executors: 1,
-        batch_units: 64,
-    };
-    let measured = announce::Measured {
-        cost: &cost,
-        bytes_per_unit: 4.0,
-    };
+    let cost = CostTable { unit: Unit::Tokens, points: vec![(8, 1.0)], executors: 1, batch_units: 64 };
+    let measured = announce::Measured { cost: &cost, bytes_per_unit: 4.0 };
     let record = announce::record(&identity, &card, &options.announcement, address.to_string(), &measured);
     let registration = registry.register(card, record).await.unwrap();
-    Handle {
-        address,
-        identity,
-        ready,
-        registration,
-        options: options.drain,
-        running,
-    }
+    Handle { address, identity, ready, registration, options: options.drain, running }
 }
 
 #[tokio::test]
 async fn leaving_says_so_first_and_loses_no_running_call() {
-    let registry = Recorded {
-        mesh: MemoryRegistry::new("m"),
-        told: Arc::default(),
-    };
+    let registry = Recorded { mesh: MemoryRegistry::new("m"), told: Arc::default() };
     let task = Scripted::new(&[]);
     let expert = started(Arc::clone(&task) as Arc<dyn Task>, &registry).await;
     let channel = dial::channel(&dial::Target::plain(expert.address().to_string())).unwrap();
 
     let mut tasks = JoinSet::new();
     tasks.spawn(async move {
-        let query = v1::Query {
-            text: "what?".to_owned(),
-            ..Default::default()
-        };
-        let request = v1::InferRequest {
-            query: Some(query),
-            ..Default::default()
-        };
-        ExpertServiceClient::new(channel)
-            .infer(request)
-            .await
-            .map(|response| response.into_inner().instance)
+        let query = v1::Query { text: "what?".to_owned(), ..Default::default() };
+        let request = v1::InferRequest { query: Some(query), ..Default::default() };
+        ExpertServiceClient::new(channel).infer(request).await.map(|response| response.into_inner().instance)
     });
     task.begun.acquire().await.unwrap().forget();
 
@@ -178,19 +132,12 @@ async fn leaving_says_so_first_and_loses_no_running_call() {
     assert_eq!(answered.unwrap().unwrap().unwrap(), instance);
     assert!(report.is_clean(), "{report:?}");
     assert_eq!(*registry.told.lock().unwrap(), ["register", "drain", "deregister"]);
-    assert_eq!(
-        registry.watch().borrow().experts["oracle"].cards.len(),
-        1,
-        "the card outlives the instance"
-    );
+    assert_eq!(registry.watch().borrow().experts["oracle"].cards.len(), 1, "the card outlives the instance");
 }
 
 #[tokio::test]
 async fn a_dropped_handle_is_an_instance_that_vanished() {
-    let registry = Recorded {
-        mesh: MemoryRegistry::new("m"),
-        told: Arc::default(),
-    };
+    let registry = Recorded { mesh: MemoryRegistry::new("m"), told: Arc::default() };
     let expert = started(Scripted::new(&[]), &registry).await;
     let address = expert.address();
     drop(expert);
@@ -205,17 +152,7 @@ async fn a_dropped_handle_is_an_instance_that_vanished() {
 #[test]
 fn cutting_off_comes_before_giving_up() {
     let seconds = Duration::from_secs;
-    let drain = drain::Options {
-        registry: seconds(2),
-        settle: seconds(3),
-        budget: seconds(20),
-    };
+    let drain = drain::Options { registry: seconds(2), settle: seconds(3), budget: seconds(20) };
     assert_eq!(grace(drain), seconds(13));
-    assert_eq!(
-        grace(drain::Options {
-            budget: seconds(1),
-            ..drain
-        }),
-        Duration::ZERO
-    );
+    assert_eq!(grace(drain::Options { budget: seconds(1), ..drain }), Duration::ZERO);
 }

@@ -37,10 +37,7 @@ impl Classify {
             .filter_map(|output| {
                 let names = manifest.labels.get(&output.name)?;
                 let names = names.iter().map(|name| name.as_str().into()).collect();
-                Some(Labels {
-                    output: output.name.as_str().into(),
-                    names,
-                })
+                Some(Labels { output: output.name.as_str().into(), names })
             })
             .collect();
         if heads.is_empty() {
@@ -50,26 +47,12 @@ impl Classify {
     }
 
     async fn classify(&self, query: &Query, context: Context) -> Result<Delta, Failure> {
-        let output = self
-            .engine
-            .text(
-                &query.text,
-                Call {
-                    deadline: context.deadline,
-                },
-            )
-            .await?;
-        let heads: Vec<Head> = self
-            .heads
-            .iter()
-            .map(|labels| labels.read(&output.outputs))
-            .collect::<Result<_, _>>()?;
+        let output = self.engine.text(&query.text, Call { deadline: context.deadline }).await?;
+        let heads: Vec<Head> =
+            self.heads.iter().map(|labels| labels.read(&output.outputs)).collect::<Result<_, _>>()?;
         // The first head is what the expert was asked for; the others come along.
         let top = heads.first().and_then(|head| head.labels.first());
-        let confidence = top.map(|label| Confidence {
-            value: label.probability,
-            calibrated: false,
-        });
+        let confidence = top.map(|label| Confidence { value: label.probability, calibrated: false });
         let answer = Answer {
             body: Body::Classification(heads),
             sources: Vec::new(),
@@ -91,10 +74,7 @@ impl Labels {
     /// One head's labels, most probable first; of equal ones the first in the manifest.
     fn read(&self, outputs: &[Output]) -> Result<Head, Failure> {
         let wrong = |problem| Failure::output(&self.output, problem);
-        let row = outputs
-            .iter()
-            .find(|output| output.name == self.output)
-            .ok_or_else(|| wrong("is missing"))?;
+        let row = outputs.iter().find(|output| output.name == self.output).ok_or_else(|| wrong("is missing"))?;
         if row.values.len() != self.names.len() {
             return Err(wrong("has not one value for each label"));
         }
@@ -107,16 +87,10 @@ impl Labels {
             .names
             .iter()
             .zip(&row.values)
-            .map(|(name, &value)| Label {
-                name: Arc::clone(name),
-                probability: f64::from(value),
-            })
+            .map(|(name, &value)| Label { name: Arc::clone(name), probability: f64::from(value) })
             .collect();
         labels.sort_by(|a, b| b.probability.total_cmp(&a.probability));
-        Ok(Head {
-            name: Arc::clone(&self.output),
-            labels,
-        })
+        Ok(Head { name: Arc::clone(&self.output), labels })
     }
 }
 
@@ -125,43 +99,20 @@ mod tests {
     use super::*;
 
     fn read(values: &[f32]) -> Result<Vec<(String, f64)>, Failure> {
-        let labels = Labels {
-            output: "mood".into(),
-            names: vec!["calm".into(), "glad".into(), "sad".into()],
-        };
-        let head = labels.read(&[Output {
-            name: "mood".into(),
-            values: values.to_vec(),
-        }])?;
-        Ok(head
-            .labels
-            .into_iter()
-            .map(|label| (label.name.to_string(), label.probability))
-            .collect())
+        let labels = Labels { output: "mood".into(), names: vec!["calm".into(), "glad".into(), "sad".into()] };
+        let head = labels.read(&[Output { name: "mood".into(), values: values.to_vec() }])?;
+        Ok(head.labels.into_iter().map(|label| (label.name.to_string(), label.probability)).collect())
     }
 
     #[test]
     fn labels_come_most_probable_first() {
         let labels = read(&[0.25, 0.5, 0.25]).unwrap();
-        assert_eq!(
-            labels,
-            [
-                ("glad".to_owned(), 0.5),
-                ("calm".to_owned(), 0.25),
-                ("sad".to_owned(), 0.25)
-            ]
-        );
+        assert_eq!(labels, [("glad".to_owned(), 0.5), ("calm".to_owned(), 0.25), ("sad".to_owned(), 0.25)]);
     }
 
     #[test]
     fn what_is_no_distribution_is_no_answer() {
-        for values in [
-            &[f32::NAN, 0.5, 0.5][..],
-            &[3.0, -1.0, -1.0],
-            &[0.5, 0.5],
-            &[0.2, 0.2, 0.2],
-            &[],
-        ] {
+        for values in [&[f32::NAN, 0.5, 0.5][..], &[3.0, -1.0, -1.0], &[0.5, 0.5], &[0.2, 0.2, 0.2], &[]] {
             assert!(matches!(read(values), Err(Failure::Output { .. })), "{values:?}");
         }
     }

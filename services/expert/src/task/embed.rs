@@ -15,9 +15,7 @@ pub(super) struct Embed {
 
 impl Embed {
     pub(super) fn new(engine: Engine) -> Result<Embed, Error> {
-        Ok(Embed {
-            encoder: Encoder::new(engine)?,
-        })
+        Ok(Embed { encoder: Encoder::new(engine)? })
     }
 
     async fn embed(&self, query: &Query, context: Context) -> Result<Delta, Failure> {

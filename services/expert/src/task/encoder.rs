@@ -55,13 +55,7 @@ impl Encoder {
         let width = width.ok_or_else(|| unfit("has an embedding without a fixed width, [-1, n]"))?;
         let max_tokens = manifest.tokenizer.as_ref().map_or(0, |tokenizer| tokenizer.max_tokens);
         let whole = max_tokens.saturating_sub(SPECIAL_TOKENS);
-        Ok(Encoder {
-            digest: engine.digest().into(),
-            output,
-            width,
-            whole,
-            engine,
-        })
+        Ok(Encoder { digest: engine.digest().into(), output, width, whole, engine })
     }
 
     /// How many floats a vector has.
@@ -70,21 +64,9 @@ impl Encoder {
     }
 
     pub(crate) async fn encode(&self, text: &str, context: Context) -> Result<Encoded, Failure> {
-        let output = self
-            .engine
-            .text(
-                text,
-                Call {
-                    deadline: context.deadline,
-                },
-            )
-            .await?;
+        let output = self.engine.text(text, Call { deadline: context.deadline }).await?;
         let (truncated, timings) = (output.truncated, output.timings.into());
-        Ok(Encoded {
-            vector: self.vector(output)?,
-            truncated,
-            timings,
-        })
+        Ok(Encoded { vector: self.vector(output)?, truncated, timings })
     }
 
     /// The vector that came with a query, if it is what this encoder would have made itself.
@@ -116,9 +98,6 @@ impl Encoder {
         for value in &mut values {
             *value /= length;
         }
-        Ok(Vector {
-            model_digest: Arc::clone(&self.digest),
-            values,
-        })
+        Ok(Vector { model_digest: Arc::clone(&self.digest), values })
     }
 }

@@ -89,30 +89,18 @@ pub async fn build(kind: &TaskKind, engine: Engine) -> Result<Arc<dyn Task>, Err
 
 impl Failure {
     fn output(output: &str, problem: &'static str) -> Failure {
-        Failure::Output {
-            output: output.to_owned(),
-            problem,
-        }
+        Failure::Output { output: output.to_owned(), problem }
     }
 }
 
 impl From<consilium_engine::Timings> for Timings {
     fn from(timings: consilium_engine::Timings) -> Timings {
-        Timings {
-            tokenize: timings.tokenize,
-            queue: timings.queue,
-            inference: timings.inference,
-        }
+        Timings { tokenize: timings.tokenize, queue: timings.queue, inference: timings.inference }
     }
 }
 
 impl fmt::Debug for Query {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "Query([redacted, {} bytes of text, {} tensors])",
-            self.text.len(),
-            self.tensors.len()
-        )
+        write!(f, "Query([redacted, {} bytes of text, {} tensors])", self.text.len(), self.tensors.len())
     }
 }

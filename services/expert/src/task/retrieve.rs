@@ -22,11 +22,7 @@ impl Retrieve {
     pub(super) async fn open(engine: Engine, knowledge: &Path, top: usize) -> Result<Retrieve, Error> {
         let encoder = Encoder::new(engine)?;
         let knowledge = Arc::new(Knowledge::open(knowledge, encoder.clone()).await?);
-        Ok(Retrieve {
-            encoder,
-            knowledge,
-            top,
-        })
+        Ok(Retrieve { encoder, knowledge, top })
     }
 
     async fn retrieve(&self, query: Query, context: Context) -> Result<Delta, Failure> {
@@ -39,11 +35,9 @@ impl Retrieve {
     async fn vector(&self, query: Query, context: Context) -> Result<Encoded, Failure> {
         match query.vector {
             // The gate's vector saves a run of the model. Of longer texts only the encoder can say whether they were cut.
-            Some(vector) if self.encoder.accept(&vector) && self.encoder.reads_whole(&query.text) => Ok(Encoded {
-                vector,
-                truncated: false,
-                timings: Timings::default(),
-            }),
+            Some(vector) if self.encoder.accept(&vector) && self.encoder.reads_whole(&query.text) => {
+                Ok(Encoded { vector, truncated: false, timings: Timings::default() })
+            }
             _ => self.encoder.encode(&query.text, context).await,
         }
     }
@@ -60,10 +54,7 @@ impl Retrieve {
         Answer {
             body: Body::Passages(passages),
             sources,
-            confidence: Some(Confidence {
-                value: best,
-                calibrated: false,
-            }),
+            confidence: Some(Confidence { value: best, calibrated: false }),
             truncated: encoded.truncated,
             knowledge_revision: Some(index.revision()),
         }

@@ -36,19 +36,13 @@ impl Task for Scripted {
     fn answer(self: Arc<Self>, _query: Query, _context: Context) -> BoxStream<'static, Result<Delta, Failure>> {
         let texts = stream::iter(self.texts.clone()).map(|text| Ok(Delta::Text(text.to_owned())));
         let done = async move {
-            let mut unfinished = Unfinished {
-                task: self,
-                finished: false,
-            };
+            let mut unfinished = Unfinished { task: self, finished: false };
             unfinished.task.begun.add_permits(1);
             if let Ok(permit) = unfinished.task.released.acquire().await {
                 permit.forget();
             }
             unfinished.finished = true;
-            let vector = Vector {
-                model_digest: "scripted".into(),
-                values: vec![1.0],
-            };
+            let vector = Vector { model_digest: "scripted".into(), values: vec![1.0] };
             let answer = Answer {
                 body: Body::Embedding(vector),
                 sources: Vec::new(),

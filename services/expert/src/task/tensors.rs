@@ -19,15 +19,7 @@ impl Tensors {
     }
 
     async fn run(&self, query: Query, context: Context) -> Result<Delta, Failure> {
-        let output = self
-            .engine
-            .tensors(
-                query.tensors,
-                Call {
-                    deadline: context.deadline,
-                },
-            )
-            .await?;
+        let output = self.engine.tensors(query.tensors, Call { deadline: context.deadline }).await?;
         let answer = Answer {
             body: Body::Tensors(output.tensors),
             sources: Vec::new(),

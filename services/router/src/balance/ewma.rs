@@ -20,10 +20,7 @@ pub(crate) struct PeakEwma {
 impl PeakEwma {
     /// Starts from `seed`: zero would send every caller to whoever joined last.
     pub(crate) fn new(seed: Duration, now: Instant) -> Self {
-        Self {
-            seconds: seed.as_secs_f64(),
-            at: now,
-        }
+        Self { seconds: seed.as_secs_f64(), at: now }
     }
 
     /// Takes a sample that ended at `now`.

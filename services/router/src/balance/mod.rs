@@ -66,10 +66,7 @@ impl Pool {
         let now = Instant::now();
         let mut endpoints = BTreeMap::new();
         for (id, instance) in &expert.instances {
-            let known = self
-                .endpoints
-                .get(id)
-                .filter(|known| known.instance.record.epoch == instance.record.epoch);
+            let known = self.endpoints.get(id).filter(|known| known.instance.record.epoch == instance.record.epoch);
             let latency = expert.cards.get(&instance.record.version).map(|card| card.slo.latency);
             let endpoint = match known {
                 Some(known) if Arc::ptr_eq(&known.instance, instance) => Arc::clone(known),
@@ -83,16 +80,8 @@ impl Pool {
                         let objective = latency.unwrap_or(PENALTY);
                         let seed = self.median_latency(now).unwrap_or(objective / 2);
                         let latency = Mutex::new(PeakEwma::new(seed, now));
-                        let history = History {
-                            in_flight: AtomicU32::new(0),
-                            latency,
-                            floor: objective / 2,
-                        };
-                        Arc::new(Endpoint {
-                            instance: Arc::clone(instance),
-                            channel,
-                            history: Arc::new(history),
-                        })
+                        let history = History { in_flight: AtomicU32::new(0), latency, floor: objective / 2 };
+                        Arc::new(Endpoint { instance: Arc::clone(instance), channel, history: Arc::new(history) })
                     }
                     Err(error) => {
                         tracing::warn!(instance = %id, %error, "an instance cannot be connected to and is left out");
@@ -107,17 +96,12 @@ impl Pool {
 
     /// How many instances of `version` may be picked.
     pub(crate) fn live(&self, version: &str) -> usize {
-        self.endpoints
-            .values()
-            .filter(|endpoint| endpoint.serves(version))
-            .count()
+        self.endpoints.values().filter(|endpoint| endpoint.serves(version)).count()
     }
 
     /// Calls of this router that run on `instance` now.
     pub(crate) fn in_flight(&self, instance: &str) -> u32 {
-        self.endpoints
-            .get(instance)
-            .map_or(0, |endpoint| endpoint.history.in_flight.load(Ordering::Relaxed))
+        self.endpoints.get(instance).map_or(0, |endpoint| endpoint.history.in_flight.load(Ordering::Relaxed))
     }
 
     /// Picks an instance of `version` that is not in `tried`.
@@ -130,9 +114,7 @@ impl Pool {
             .collect();
         let loads: Vec<_> = candidates.iter().map(|endpoint| endpoint.load(now)).collect();
         let index = p2c::pick(&loads, |n| rand::random_range(0..n))?;
-        candidates
-            .get(index)
-            .map(|endpoint| Pick::new(Arc::clone(endpoint), now))
+        candidates.get(index).map(|endpoint| Pick::new(Arc::clone(endpoint), now))
     }
 
     /// The lower median: of two instances of which one is broken, a third is expected to be like the sound one.
@@ -151,11 +133,7 @@ impl Endpoint {
     }
 
     fn estimate(&self, now: Instant) -> f64 {
-        self.history
-            .latency
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .at(now, self.history.floor)
+        self.history.latency.lock().unwrap_or_else(PoisonError::into_inner).at(now, self.history.floor)
     }
 
     fn load(&self, now: Instant) -> f64 {
@@ -163,16 +141,13 @@ impl Endpoint {
     }
 
     fn sample(&self, latency: Duration, now: Instant) {
-        self.history
-            .latency
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .add(latency, now);
+        self.history.latency.lock().unwrap_or_else(PoisonError::into_inner).add(latency, now);
     }
 }
 
-/// An attempt's instance. While it lives the instance counts one more call in flight; whoever drops it without a
-/// verdict (the call was cancelled) leaves the time so far as a sample.
+/// An attempt's instance. While it lives the instance counts one more call in flight. Whoever drops it without a verdict
+/// (the call was cancelled, or given too little time) leaves the time so far as a sample if that is slower than expected:
+/// it is only a lower bound.
 #[derive(Debug)]
 pub(crate) struct Pick {
     endpoint: Arc<Endpoint>,
@@ -183,11 +158,7 @@ pub(crate) struct Pick {
 impl Pick {
     fn new(endpoint: Arc<Endpoint>, since: Instant) -> Self {
         endpoint.history.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self {
-            endpoint,
-            since,
-            judged: false,
-        }
+        Self { endpoint, since, judged: false }
     }
 
     pub(crate) fn instance(&self) -> &str {
@@ -217,7 +188,7 @@ impl Pick {
 
 impl Drop for Pick {
     fn drop(&mut self) {
-        if !self.judged {
+        if !self.judged && self.since.elapsed().as_secs_f64() > self.endpoint.estimate(Instant::now()) {
             self.judge(Duration::ZERO);
         }
         self.endpoint.history.in_flight.fetch_sub(1, Ordering::Relaxed);
@@ -274,11 +245,7 @@ mod tests {
             serves: BTreeMap::new(),
             accepts: Vec::new(),
             task: String::new(),
-            slo: Slo {
-                latency: Duration::from_millis(100),
-                objective: 0.99,
-                first_token: None,
-            },
+            slo: Slo { latency: Duration::from_millis(100), objective: 0.99, first_token: None },
             price: None,
             idempotent: true,
             hedge: false,
@@ -294,10 +261,7 @@ mod tests {
     /// How many of 100 picks went to `id`, each answered at once.
     fn share(pool: &Pool, id: &str) -> usize {
         let picks = (0..100).map(|_| pool.pick("1", &[]).expect("somebody serves"));
-        picks
-            .map(|pick| (pick.instance() == id, pick.succeeded()).0)
-            .filter(|picked| *picked)
-            .count()
+        picks.map(|pick| (pick.instance() == id, pick.succeeded()).0).filter(|picked| *picked).count()
     }
 
     #[tokio::test(start_paused = true)]
@@ -314,19 +278,12 @@ mod tests {
         assert_eq!(share(&pool, "a"), 0);
 
         let unchanged = pool.next(&serving("1"), &Lazy);
-        assert_eq!(
-            share(&unchanged, "a"),
-            0,
-            "a snapshot that leaves it alone leaves its history alone"
-        );
+        assert_eq!(share(&unchanged, "a"), 0, "a snapshot that leaves it alone leaves its history alone");
 
         let restarted = pool.next(&serving("2"), &Lazy);
         drop(restarted.pick("1", &["b".to_owned()]).expect("a serves again"));
         let pick = restarted.pick("1", &["b".to_owned()]).expect("a serves again");
-        assert!(
-            pick.endpoint.estimate(Instant::now()) < 1.0,
-            "a new epoch is a new process"
-        );
+        assert!(pick.endpoint.estimate(Instant::now()) < 1.0, "a new epoch is a new process");
     }
 
     #[tokio::test(start_paused = true)]
@@ -334,29 +291,17 @@ mod tests {
         let both = expert([instance("a", "1", State::Serving), instance("b", "1", State::Serving)]);
         let pool = Pool::default().next(&both, &Lazy);
         pool.pick("1", &["b".to_owned()]).expect("a serves").failed(None);
-        let busy: Vec<_> = (0..3)
-            .map(|_| pool.pick("1", &["a".to_owned()]).expect("b serves"))
-            .collect();
-        assert_eq!(
-            pool.pick("1", &[]).expect("both serve").instance(),
-            "b",
-            "at first it is shunned"
-        );
+        let busy: Vec<_> = (0..3).map(|_| pool.pick("1", &["a".to_owned()]).expect("b serves")).collect();
+        assert_eq!(pool.pick("1", &[]).expect("both serve").instance(), "b", "at first it is shunned");
         tokio::time::advance(Duration::from_mins(1)).await;
-        assert_eq!(
-            pool.pick("1", &[]).expect("both serve").instance(),
-            "a",
-            "once forgiven, it relieves the busy one"
-        );
+        assert_eq!(pool.pick("1", &[]).expect("both serve").instance(), "a", "once forgiven, it relieves the busy one");
         drop(busy);
     }
 
     #[tokio::test]
     async fn only_serving_instances_of_the_version_are_picked_and_calls_in_flight_are_counted() {
-        let pool = Pool::default().next(
-            &expert([instance("a", "1", State::Serving), instance("b", "1", State::Draining)]),
-            &Lazy,
-        );
+        let pool = Pool::default()
+            .next(&expert([instance("a", "1", State::Serving), instance("b", "1", State::Draining)]), &Lazy);
         assert_eq!((pool.live("1"), pool.live("2")), (1, 0));
         assert!(pool.pick("2", &[]).is_none());
         assert!(pool.pick("1", &["a".to_owned()]).is_none(), "b drains and a was tried");

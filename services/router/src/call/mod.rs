@@ -63,12 +63,7 @@ impl Caller {
     pub(crate) fn new(catalog: Arc<ArcSwap<Catalog>>, metrics: Metrics, max_message_bytes: usize) -> Self {
         // At most one retry for five calls over ten seconds, and ten a second where there is little traffic.
         let retries = TpsBudget::new(Duration::from_secs(10), 10, 0.2);
-        Self {
-            catalog,
-            metrics,
-            retries,
-            max_message_bytes,
-        }
+        Self { catalog, metrics, retries, max_message_bytes }
     }
 
     /// Runs stages until one has an answer, or failed in a way that no other expert would mend.
@@ -82,11 +77,7 @@ impl Caller {
         let mut replies = Vec::new();
         for stage in &plan.stages {
             let (texts, mut pieces) = mpsc::channel(TEXTS_AHEAD);
-            let shared = Shared {
-                admitted,
-                vector,
-                texts: E::WANTS_TEXT.then_some(texts),
-            };
+            let shared = Shared { admitted, vector, texts: E::WANTS_TEXT.then_some(texts) };
             let mut legs: FuturesUnordered<_> = stage.legs.iter().map(|leg| self.run_leg(leg, &shared)).collect();
             let first = replies.len();
             loop {
@@ -125,8 +116,6 @@ fn worth_another_expert(reply: &Reply) -> bool {
 
 impl fmt::Debug for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Caller")
-            .field("max_message_bytes", &self.max_message_bytes)
-            .finish_non_exhaustive()
+        f.debug_struct("Caller").field("max_message_bytes", &self.max_message_bytes).finish_non_exhaustive()
     }
 }

@@ -1,12 +1,18 @@
-//! What a failed attempt means: whether another instance may be tried, and whether the instance is to blame. Decided by
-//! where the error came from, never by the words in it.
+//! What a failed attempt means: whether another instance may be tried, and who is to blame. Decided by where the error
+//! came from and by its code, never by the words in it.
 
 use std::{error::Error as _, time::Duration};
 
 use consilium_mesh::errors;
 use tonic::{Code, Status};
 
-use crate::error::Failure;
+use crate::{
+    error::{Failure, Violation},
+    plan::Leg,
+};
+
+/// What an instance says that serves another expert than the record at its address: somebody else lives there now.
+const SOMEBODY_ELSE: &str = "UNKNOWN_EXPERT";
 
 /// A failed attempt, understood.
 #[derive(Debug)]
@@ -14,25 +20,29 @@ pub(crate) struct Verdict {
     pub(crate) failure: Failure,
     /// Another instance may do better.
     pub(crate) elsewhere: bool,
-    /// The instance failed, not the request.
-    pub(crate) blames_instance: bool,
+    pub(crate) blame: Blame,
 }
 
-/// Reads the status of an attempt that took `took`. `idempotent` is the card's word that a second run does no harm.
-pub(crate) fn judge(status: &Status, took: Duration, idempotent: bool) -> Verdict {
+/// Whose fault a failed attempt is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Blame {
+    Instance,
+    /// The instance found fault with the query: it works.
+    Request,
+    /// There was too little time to tell.
+    Nobody,
+}
+
+/// Reads the status of an attempt of `leg` that took `took`.
+pub(crate) fn judge(status: &Status, took: Duration, leg: &Leg) -> Verdict {
     if is_local_timeout(status) {
-        return timed_out(took, idempotent);
+        return timed_out(took, leg);
     }
-    if from_transport(status) {
-        // tonic reports a connection that broke or met a GOAWAY as CANCELLED, INTERNAL or UNKNOWN (measured: 134 of
-        // 99,418 calls over 100 graceful shutdowns), so the code says nothing here. The call may have run.
-        let message = "the connection to the instance failed";
-        let failure = Failure::new(Code::Unavailable, "INSTANCE_UNREACHABLE", message);
-        return Verdict {
-            failure,
-            elsewhere: idempotent,
-            blames_instance: true,
-        };
+    if status.source().is_some() {
+        // Made here, of an error of the connection. tonic reports a connection that broke or met a GOAWAY as
+        // CANCELLED, INTERNAL or UNKNOWN (measured: 134 of 99,418 calls over 100 graceful shutdowns), so the code says
+        // nothing. The call may have run.
+        return unreachable("the connection to the instance failed", leg.idempotent);
     }
     let failure = Failure {
         code: status.code(),
@@ -40,13 +50,20 @@ pub(crate) fn judge(status: &Status, took: Duration, idempotent: bool) -> Verdic
         message: status.message().to_owned(),
         retry_after: errors::retry_after(status),
         metadata: errors::metadata(status),
+        violations: errors::violations(status)
+            .into_iter()
+            .map(|violation| Violation::new(violation.field, violation.problem))
+            .collect(),
     };
-    let (elsewhere, blames_instance) = match status.code() {
+    if failure.reason == SOMEBODY_ELSE {
+        return unreachable("another expert answers at the instance's address", true);
+    }
+    let (elsewhere, blame) = match status.code() {
         // The instance refused before it did anything.
-        Code::Unavailable | Code::ResourceExhausted => (true, true),
-        Code::Internal | Code::Unknown | Code::DataLoss | Code::Aborted => (idempotent, true),
-        // The leg's own budget ends attempts; an instance that says so ran out of the time it was given.
-        Code::DeadlineExceeded | Code::Cancelled | Code::Unimplemented => (false, true),
+        Code::Unavailable | Code::ResourceExhausted => (true, Blame::Instance),
+        Code::Internal | Code::Unknown | Code::DataLoss | Code::Aborted => (leg.idempotent, Blame::Instance),
+        Code::DeadlineExceeded => (false, blame_for_time(took, leg)),
+        Code::Cancelled | Code::Unimplemented => (false, Blame::Instance),
         Code::Ok
         | Code::InvalidArgument
         | Code::NotFound
@@ -54,29 +71,27 @@ pub(crate) fn judge(status: &Status, took: Duration, idempotent: bool) -> Verdic
         | Code::PermissionDenied
         | Code::FailedPrecondition
         | Code::OutOfRange
-        | Code::Unauthenticated => (false, false),
+        | Code::Unauthenticated => (false, Blame::Request),
     };
-    Verdict {
-        failure,
-        elsewhere,
-        blames_instance,
-    }
+    Verdict { failure, elsewhere, blame }
 }
 
 /// An attempt that the router itself ended after `took`.
-pub(crate) fn timed_out(took: Duration, idempotent: bool) -> Verdict {
+pub(crate) fn timed_out(took: Duration, leg: &Leg) -> Verdict {
     let message = format!("no answer within {} ms", took.as_millis());
     let failure = Failure::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", message);
-    Verdict {
-        failure,
-        elsewhere: idempotent,
-        blames_instance: true,
-    }
+    Verdict { failure, elsewhere: leg.idempotent, blame: blame_for_time(took, leg) }
 }
 
-/// Whether the status was made here, from an error of the connection, and not sent by the expert.
-fn from_transport(status: &Status) -> bool {
-    status.source().is_some()
+fn unreachable(message: &str, elsewhere: bool) -> Verdict {
+    let failure = Failure::new(Code::Unavailable, "INSTANCE_UNREACHABLE", message);
+    Verdict { failure, elsewhere, blame: Blame::Instance }
+}
+
+/// An instance that was given less than its objective has broken no promise. A caller in a hurry must not make sound
+/// instances look broken.
+fn blame_for_time(took: Duration, leg: &Leg) -> Blame {
+    if took >= leg.slo.latency { Blame::Instance } else { Blame::Nobody }
 }
 
 /// Whether tonic's client gave up by its own timer, which it sets from the `grpc-timeout` that it sends: it races with
@@ -94,22 +109,37 @@ fn is_local_timeout(status: &Status) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use consilium_mesh::{errors::Refusal, registry::Slo};
+
     use super::*;
 
-    fn row(status: &Status, idempotent: bool) -> (bool, bool) {
-        let verdict = judge(status, Duration::ZERO, idempotent);
-        (verdict.elsewhere, verdict.blames_instance)
+    const OBJECTIVE: Duration = Duration::from_millis(100);
+
+    fn leg(idempotent: bool) -> Leg {
+        Leg {
+            index: 0,
+            expert: "labs".into(),
+            version: "1".into(),
+            budget: Duration::from_secs(1),
+            slo: Slo { latency: OBJECTIVE, objective: 0.99, first_token: None },
+            idempotent,
+            live: 2,
+        }
+    }
+
+    fn row(status: &Status, idempotent: bool) -> (bool, Blame) {
+        let verdict = judge(status, OBJECTIVE, &leg(idempotent));
+        (verdict.elsewhere, verdict.blame)
     }
 
     #[test]
     fn refusals_go_elsewhere_and_mistakes_of_the_caller_do_not() {
-        assert_eq!(row(&Status::unavailable("draining"), false), (true, true));
-        assert_eq!(row(&Status::resource_exhausted("queue full"), false), (true, true));
-        assert_eq!(row(&Status::internal("run failed"), false), (false, true));
-        assert_eq!(row(&Status::internal("run failed"), true), (true, true));
-        assert_eq!(row(&Status::invalid_argument("no text"), true), (false, false));
-        assert_eq!(row(&Status::not_found("expert"), true), (false, false));
-        assert_eq!(row(&Status::deadline_exceeded("late"), true), (false, true));
+        assert_eq!(row(&Status::unavailable("draining"), false), (true, Blame::Instance));
+        assert_eq!(row(&Status::resource_exhausted("queue full"), false), (true, Blame::Instance));
+        assert_eq!(row(&Status::internal("run failed"), false), (false, Blame::Instance));
+        assert_eq!(row(&Status::internal("run failed"), true), (true, Blame::Instance));
+        assert_eq!(row(&Status::invalid_argument("no text"), true), (false, Blame::Request));
+        assert_eq!(row(&Status::deadline_exceeded("late"), true), (false, Blame::Instance));
     }
 
     #[test]
@@ -118,9 +148,34 @@ mod tests {
         for code in [Code::Cancelled, Code::Internal, Code::Unknown] {
             let mut status = Status::new(code, "operation was canceled");
             status.set_source(std::sync::Arc::new(broken()));
-            let verdict = judge(&status, Duration::ZERO, true);
+            let verdict = judge(&status, OBJECTIVE, &leg(true));
             assert_eq!((verdict.failure.code, verdict.elsewhere), (Code::Unavailable, true));
-            assert!(!judge(&status, Duration::ZERO, false).elsewhere, "it may have run");
+            assert!(!judge(&status, OBJECTIVE, &leg(false)).elsewhere, "it may have run");
         }
+    }
+
+    #[test]
+    fn a_caller_in_a_hurry_blames_nobody() {
+        let short = OBJECTIVE / 2;
+        assert_eq!(timed_out(short, &leg(true)).blame, Blame::Nobody);
+        assert_eq!(judge(&Status::deadline_exceeded("late"), short, &leg(true)).blame, Blame::Nobody);
+        assert_eq!(timed_out(OBJECTIVE, &leg(true)).blame, Blame::Instance);
+    }
+
+    #[test]
+    fn somebody_else_at_the_address_is_not_the_callers_mistake() {
+        let status = Refusal::new(Code::NotFound, SOMEBODY_ELSE, "no such expert here").into_status();
+        let verdict = judge(&status, OBJECTIVE, &leg(false));
+        assert_eq!((verdict.failure.code, verdict.elsewhere), (Code::Unavailable, true));
+        assert_eq!(verdict.blame, Blame::Instance);
+    }
+
+    #[test]
+    fn what_an_expert_finds_wrong_with_a_query_is_kept() {
+        let status = Refusal::new(Code::InvalidArgument, "INVALID_QUERY", "no text")
+            .with_violation("query.text", "empty")
+            .into_status();
+        let verdict = judge(&status, OBJECTIVE, &leg(true));
+        assert_eq!(verdict.failure.violations, [Violation::new("query.text", "empty")]);
     }
 }

@@ -31,11 +31,7 @@ impl Catalogs {
             let in_flight = |instance: &str| catalog.pool(&expert.name).map_or(0, |pool| pool.in_flight(instance));
             let slo = newest_first(expert).first().map(|card| {
                 let (good, total) = self.metrics.legs(&expert.name);
-                v1::SloState {
-                    slo: Some(slo(&card.slo)),
-                    good,
-                    total,
-                }
+                v1::SloState { slo: Some(slo(&card.slo)), good, total }
             });
             v1::Expert {
                 name: expert.name.clone(),
@@ -48,11 +44,7 @@ impl Catalogs {
                 slo,
             }
         });
-        v1::Catalog {
-            mesh: self.mesh.clone(),
-            revision: snapshot.revision,
-            experts: experts.collect(),
-        }
+        v1::Catalog { mesh: self.mesh.clone(), revision: snapshot.revision, experts: experts.collect() }
     }
 }
 
@@ -63,9 +55,7 @@ impl CatalogService for Catalogs {
         _: Request<v1::ListExpertsRequest>,
     ) -> Result<Response<v1::ListExpertsResponse>, Status> {
         let catalog = Arc::clone(&self.changes.borrow());
-        Ok(Response::new(v1::ListExpertsResponse {
-            catalog: Some(self.message(&catalog)),
-        }))
+        Ok(Response::new(v1::ListExpertsResponse { catalog: Some(self.message(&catalog)) }))
     }
 
     type WatchExpertsStream = Pin<Box<dyn Stream<Item = Result<v1::WatchExpertsResponse, Status>> + Send>>;
@@ -76,30 +66,21 @@ impl CatalogService for Catalogs {
     ) -> Result<Response<Self::WatchExpertsStream>, Status> {
         let this = self.clone();
         let catalogs = WatchStream::new(self.changes.clone());
-        Ok(Response::new(Box::pin(catalogs.map(move |catalog| {
-            Ok(v1::WatchExpertsResponse {
-                catalog: Some(this.message(&catalog)),
-            })
-        }))))
+        Ok(Response::new(Box::pin(
+            catalogs.map(move |catalog| Ok(v1::WatchExpertsResponse { catalog: Some(this.message(&catalog)) })),
+        )))
     }
 }
 
 fn card(card: &registry::Card) -> v1::Card {
     let values = |values: &Vec<String>| v1::Values { values: values.clone() };
-    let model = |model: &registry::ModelRef| v1::ModelRef {
-        name: model.name.clone(),
-        digest: model.digest.clone(),
-    };
+    let model = |model: &registry::ModelRef| v1::ModelRef { name: model.name.clone(), digest: model.digest.clone() };
     v1::Card {
         expert: card.expert.clone(),
         version: card.version.clone(),
         summary: card.summary.clone(),
         examples: card.examples.clone(),
-        serves: card
-            .serves
-            .iter()
-            .map(|(name, served)| (name.clone(), values(served)))
-            .collect(),
+        serves: card.serves.iter().map(|(name, served)| (name.clone(), values(served))).collect(),
         accepts: card.accepts.clone(),
         task: card.task.clone(),
         slo: Some(slo(&card.slo)),

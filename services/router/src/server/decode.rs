@@ -37,13 +37,7 @@ pub(super) fn request(
         caller: caller(&context)?,
     };
     let id = context.request_id.clone();
-    Ok(Request {
-        id,
-        query: seen,
-        payload: Payload::new(query, context),
-        options: self::options(options)?,
-        deadline,
-    })
+    Ok(Request { id, query: seen, payload: Payload::new(query, context), options: self::options(options)?, deadline })
 }
 
 fn options(options: v1::DispatchOptions) -> Result<Options, Error> {
@@ -62,11 +56,7 @@ fn options(options: v1::DispatchOptions) -> Result<Options, Error> {
 }
 
 fn attributes(query: &v1::Query) -> BTreeMap<String, Vec<String>> {
-    query
-        .attributes
-        .iter()
-        .map(|(name, values)| (name.clone(), values.values.clone()))
-        .collect()
+    query.attributes.iter().map(|(name, values)| (name.clone(), values.values.clone())).collect()
 }
 
 /// The caller as rules see it; priorities by the last word of their name, in lower case.
@@ -92,7 +82,5 @@ fn unknown(field: &str, values: &str) -> Error {
 }
 
 fn invalid(field: &str, problem: &str) -> Error {
-    Error::Invalid {
-        violations: vec![Violation::new(field, problem)],
-    }
+    Error::Invalid { violations: vec![Violation::new(field, problem)] }
 }

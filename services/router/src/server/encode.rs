@@ -62,12 +62,8 @@ pub(super) fn plan(plan: &Plan) -> v1::Plan {
         budget: Some(duration(leg.budget)),
         live_instances: u32::try_from(leg.live).unwrap_or(u32::MAX),
     };
-    let stages = plan.stages.iter().map(|stage| plan::Stage {
-        legs: stage.legs.iter().map(leg).collect(),
-    });
-    v1::Plan {
-        stages: stages.collect(),
-    }
+    let stages = plan.stages.iter().map(|stage| plan::Stage { legs: stage.legs.iter().map(leg).collect() });
+    v1::Plan { stages: stages.collect() }
 }
 
 pub(super) fn reply(reply: &Reply) -> v1::Reply {
@@ -107,8 +103,5 @@ fn attempt(attempt: &Attempt) -> v1::Attempt {
 
 /// Saturates at protobuf's largest duration, which is 10,000 years.
 pub(super) fn duration(duration: Duration) -> prost_types::Duration {
-    prost_types::Duration::try_from(duration).unwrap_or(prost_types::Duration {
-        seconds: 315_576_000_000,
-        nanos: 0,
-    })
+    prost_types::Duration::try_from(duration).unwrap_or(prost_types::Duration { seconds: 315_576_000_000, nanos: 0 })
 }

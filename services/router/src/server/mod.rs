@@ -11,7 +11,7 @@ use std::{pin::Pin, sync::Arc};
 use consilium_mesh::{Deadline, errors::Refusal};
 use consilium_proto::v1::{self, router_service_server::RouterService};
 use futures::Stream;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::TaskTracker;
 use tonic::{Code, Request, Response, Status};
@@ -19,7 +19,7 @@ use tonic::{Code, Request, Response, Status};
 pub(crate) use self::catalog::Catalogs;
 pub use self::sink::REQUEST_ID;
 use self::sink::{Collect, Forward};
-use crate::pipeline::Pipeline;
+use crate::{error::Error, pipeline::Pipeline};
 
 /// Events that a slow caller of `StreamDispatch` may leave unread before its legs wait.
 const EVENTS_AHEAD: usize = 16;
@@ -36,17 +36,10 @@ pub(crate) struct Router {
 impl RouterService for Router {
     async fn dispatch(&self, request: Request<v1::DispatchRequest>) -> Result<Response<v1::DispatchResponse>, Status> {
         let deadline = Deadline::of(request.extensions()).map(Deadline::instant);
-        let v1::DispatchRequest {
-            query,
-            context,
-            options,
-        } = request.into_inner();
+        let v1::DispatchRequest { query, context, options } = request.into_inner();
         let request = decode::request(query, context, options, deadline)?;
         let mut events = Collect::new(&request);
-        self.pipeline
-            .dispatch(request, &mut events)
-            .await
-            .map_err(|error| events.failed(error))?;
+        self.pipeline.dispatch(request, &mut events).await.map_err(|error| events.failed(error))?;
         Ok(Response::new(events.into_response()))
     }
 
@@ -57,30 +50,24 @@ impl RouterService for Router {
         request: Request<v1::StreamDispatchRequest>,
     ) -> Result<Response<Self::StreamDispatchStream>, Status> {
         let deadline = Deadline::of(request.extensions()).map(Deadline::instant);
-        let v1::StreamDispatchRequest {
-            query,
-            context,
-            options,
-        } = request.into_inner();
+        let v1::StreamDispatchRequest { query, context, options } = request.into_inner();
         let request = decode::request(query, context, options, deadline)?;
         let (send, events) = mpsc::channel(EVENTS_AHEAD);
+        // Kept free for the last word: a stream that ends without one looks like a success.
+        let last = send.clone().reserve_owned().await.map_err(|_| Status::cancelled("the caller went away"))?;
         let pipeline = Arc::clone(&self.pipeline);
-        // The deadline layer leaves streams alone, so this one keeps its own: past it, nobody reads.
         self.tasks.spawn(async move {
             let mut sink = Forward::new(&request, send.clone());
-            let run = async {
-                pipeline
-                    .dispatch(request, &mut sink)
-                    .await
-                    .map_err(|error| sink.failed(error))
-            };
+            let failed = sink.failures();
+            // The deadline layer leaves streams alone. The pipeline keeps to the deadline by itself, unless it waits for
+            // a caller who does not read.
             let outcome = tokio::select! {
-                outcome = run => outcome,
+                outcome = pipeline.dispatch(request, &mut sink) => outcome,
                 () = send.closed() => return,
+                () = passed(deadline) => Err(Error::DeadlineExceeded),
             };
-            if let Err(status) = outcome {
-                // The caller may have gone meanwhile; then nobody needs the status.
-                drop(send.send(Err(status)).await);
+            if let Err(error) = outcome {
+                last.send(Err(failed(error)));
             }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(events))))
@@ -88,17 +75,10 @@ impl RouterService for Router {
 
     async fn explain(&self, request: Request<v1::ExplainRequest>) -> Result<Response<v1::ExplainResponse>, Status> {
         let deadline = Deadline::of(request.extensions()).map(Deadline::instant);
-        let v1::ExplainRequest {
-            query,
-            context,
-            options,
-        } = request.into_inner();
+        let v1::ExplainRequest { query, context, options } = request.into_inner();
         let request = decode::request(query, context, options, deadline)?;
         let mut events = Collect::new(&request);
-        self.pipeline
-            .explain(request, &mut events)
-            .await
-            .map_err(|error| events.failed(error))?;
+        self.pipeline.explain(request, &mut events).await.map_err(|error| events.failed(error))?;
         Ok(Response::new(events.into_explanation()))
     }
 
@@ -108,5 +88,13 @@ impl RouterService for Router {
     ) -> Result<Response<v1::SendFeedbackResponse>, Status> {
         let message = "this router gives out no feedback tokens, so there is nothing to send feedback for";
         Err(Refusal::new(Code::Unimplemented, "NO_FEEDBACK", message).into_status())
+    }
+}
+
+/// Returns once the deadline has passed; never, where there is none.
+async fn passed(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
     }
 }

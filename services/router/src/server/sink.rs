@@ -6,7 +6,13 @@ use tonic::{Status, metadata::MetadataValue};
 
 use super::encode;
 use crate::{
-    admission::Request, call::Reply, combine::Merged, error::Error, gate::Decision, pipeline::EventSink, plan::Plan,
+    admission::{MAX_REQUEST_ID_BYTES, Request},
+    call::Reply,
+    combine::Merged,
+    error::Error,
+    gate::Decision,
+    pipeline::EventSink,
+    plan::Plan,
 };
 
 /// Metadata under which every reply and every error says which request it belongs to.
@@ -21,10 +27,7 @@ pub(super) struct Collect {
 
 impl Collect {
     pub(super) fn new(request: &Request) -> Self {
-        let response = v1::DispatchResponse {
-            request_id: request.id.clone(),
-            ..Default::default()
-        };
+        let response = v1::DispatchResponse { request_id: request.id.clone(), ..Default::default() };
         Self { response, plan: None }
     }
 
@@ -37,14 +40,8 @@ impl Collect {
     }
 
     pub(super) fn into_explanation(self) -> v1::ExplainResponse {
-        let v1::DispatchResponse {
-            request_id, decision, ..
-        } = self.response;
-        v1::ExplainResponse {
-            request_id,
-            decision,
-            plan: self.plan,
-        }
+        let v1::DispatchResponse { request_id, decision, .. } = self.response;
+        v1::ExplainResponse { request_id, decision, plan: self.plan }
     }
 }
 
@@ -84,14 +81,13 @@ pub(super) struct Forward {
 
 impl Forward {
     pub(super) fn new(request: &Request, events: mpsc::Sender<Result<v1::StreamDispatchResponse, Status>>) -> Self {
-        Self {
-            request_id: request.id.clone(),
-            events,
-        }
+        Self { request_id: request.id.clone(), events }
     }
 
-    pub(super) fn failed(&self, error: Error) -> Status {
-        failed(&self.request_id, error)
+    /// What makes a status of an error; needs no access to the sink, which the pipeline has then.
+    pub(super) fn failures(&self) -> impl Fn(Error) -> Status + Send + use<> {
+        let request_id = self.request_id.clone();
+        move |error| failed(&request_id, error)
     }
 
     async fn send(&self, event: Event) -> Result<(), Error> {
@@ -117,10 +113,7 @@ impl EventSink for Forward {
     }
 
     async fn done(&mut self, merged: Option<Merged>) -> Result<(), Error> {
-        let mut done = v1::Done {
-            request_id: self.request_id.clone(),
-            ..Default::default()
-        };
+        let mut done = v1::Done { request_id: self.request_id.clone(), ..Default::default() };
         if let Some(merged) = merged {
             done.answer = Some(merged.answer.into_message());
             done.partial = merged.partial;
@@ -132,7 +125,10 @@ impl EventSink for Forward {
 /// The error's status, with the request's id so that a caller's report can be found again.
 fn failed(request_id: &str, error: Error) -> Status {
     let mut status = Status::from(error);
-    if let Ok(id) = MetadataValue::try_from(request_id) {
+    // An id that is too long is itself what was wrong; repeated in a header it would do harm.
+    if request_id.len() <= MAX_REQUEST_ID_BYTES
+        && let Ok(id) = MetadataValue::try_from(request_id)
+    {
         status.metadata_mut().insert(REQUEST_ID, id);
     }
     status

@@ -9,17 +9,11 @@ use tower::{ServiceExt, service_fn};
 use super::*;
 use crate::errors;
 
-const DEADLINES: Deadlines = Deadlines {
-    default: Duration::from_secs(2),
-    max: Duration::from_secs(10),
-};
+const DEADLINES: Deadlines = Deadlines { default: Duration::from_secs(2), max: Duration::from_secs(10) };
 
 fn layer() -> DeadlineLayer {
     let descriptors = [consilium_proto::DESCRIPTOR_SET, tonic_health::pb::FILE_DESCRIPTOR_SET];
-    DeadlineLayer {
-        deadlines: DEADLINES,
-        methods: Methods::read(descriptors).unwrap(),
-    }
+    DeadlineLayer { deadlines: DEADLINES, methods: Methods::read(descriptors).unwrap() }
 }
 
 fn request(path: &str, timeout: Option<&str>) -> Request {
@@ -100,23 +94,13 @@ async fn the_handler_is_dropped_before_the_client_hears_of_it() {
     assert!(futures::poll!(&mut call).is_pending());
     assert!(!*dropped.lock().unwrap());
     call.as_mut().await.unwrap();
-    assert!(
-        *dropped.lock().unwrap(),
-        "although the future of the call is still alive"
-    );
+    assert!(*dropped.lock().unwrap(), "although the future of the call is still alive");
 }
 
 #[tokio::test(start_paused = true)]
 async fn streams_are_bounded_only_where_the_client_said_so_and_only_until_they_start() {
     let path = "/grpc.health.v1.Health/Watch";
     let (seen, status) = stuck(path, Some("1S")).await;
-    assert_eq!(
-        (seen, status.code()),
-        (Some(Duration::from_secs(1)), Code::DeadlineExceeded)
-    );
-    assert!(
-        tokio::time::timeout(Duration::from_hours(1), stuck(path, None))
-            .await
-            .is_err()
-    );
+    assert_eq!((seen, status.code()), (Some(Duration::from_secs(1)), Code::DeadlineExceeded));
+    assert!(tokio::time::timeout(Duration::from_hours(1), stuck(path, None)).await.is_err());
 }

@@ -12,11 +12,7 @@ fn card(expert: &str, summary: &str) -> Card {
         serves: BTreeMap::new(),
         accepts: vec!["text".into()],
         task: "embed".into(),
-        slo: Slo {
-            latency: Duration::from_millis(100),
-            objective: 0.99,
-            first_token: None,
-        },
+        slo: Slo { latency: Duration::from_millis(100), objective: 0.99, first_token: None },
         price: None,
         idempotent: true,
         hedge: false,
@@ -101,32 +97,17 @@ async fn what_a_change_leaves_alone_keeps_its_arc() {
     let _a2 = registry.register(card("a", "x"), record("a", "j", "e")).await.unwrap();
     let after = registry.watch().borrow().clone();
     assert_eq!(after.revision, before.revision + 2);
-    assert!(Arc::ptr_eq(
-        &before.experts["a"].cards["1"],
-        &after.experts["a"].cards["1"]
-    ));
-    assert!(Arc::ptr_eq(
-        &before.experts["a"].instances["i"],
-        &after.experts["a"].instances["i"]
-    ));
+    assert!(Arc::ptr_eq(&before.experts["a"].cards["1"], &after.experts["a"].cards["1"]));
+    assert!(Arc::ptr_eq(&before.experts["a"].instances["i"], &after.experts["a"].instances["i"]));
     let _b2 = registry.register(card("b", "x"), record("b", "j", "e")).await.unwrap();
-    assert!(Arc::ptr_eq(
-        &after.experts["a"],
-        &registry.watch().borrow().experts["a"]
-    ));
+    assert!(Arc::ptr_eq(&after.experts["a"], &registry.watch().borrow().experts["a"]));
 }
 
 #[tokio::test]
 async fn a_card_of_other_content_replaces_the_one_of_the_same_version() {
     let registry = MemoryRegistry::new("test");
-    let _old = registry
-        .register(card("a", "old"), record("a", "i", "e"))
-        .await
-        .unwrap();
-    let _new = registry
-        .register(card("a", "new"), record("a", "j", "e"))
-        .await
-        .unwrap();
+    let _old = registry.register(card("a", "old"), record("a", "i", "e")).await.unwrap();
+    let _new = registry.register(card("a", "new"), record("a", "j", "e")).await.unwrap();
     let snapshot = registry.watch().borrow().clone();
     assert_eq!(snapshot.experts["a"].cards["1"].summary, "new");
     assert_eq!(snapshot.experts["a"].cards.len(), 1);
