@@ -2,7 +2,7 @@
 
 use crate::{
     call::Reply,
-    error::{Error, Failure},
+    error::Error,
     wire::{Answer, Combine},
 };
 
@@ -38,7 +38,9 @@ pub(crate) fn merge(replies: &[Reply], combine: Combine, missing: bool) -> Resul
 fn first_failure(ordered: &[&Reply]) -> Error {
     let failed = ordered.iter().find_map(|reply| Some((reply, reply.result.as_ref().err()?)));
     match failed {
-        Some((reply, failure)) => Error::Failed { expert: reply.expert.to_string(), failure: Failure::clone(failure) },
+        Some((reply, failure)) => {
+            Error::Failed { expert: reply.expert.to_string(), failure: Box::new(failure.clone()) }
+        }
         None => Error::DeadlineExceeded,
     }
 }

@@ -23,7 +23,7 @@ pub enum Error {
     #[error("the gate cannot decide now: {reason}")]
     GateUnavailable { reason: &'static str },
     #[error("{expert}: {}", failure.message)]
-    Failed { expert: String, failure: Failure },
+    Failed { expert: String, failure: Box<Failure> },
     #[error("the caller went away")]
     Gone,
 }
@@ -112,9 +112,7 @@ fn with_violations(refusal: Refusal, violations: Vec<Violation>) -> Refusal {
 
 fn listed(violations: &[Violation]) -> String {
     let shown = violations.iter().take(MAX_VIOLATIONS).map(|v| format!("{}: {}", v.field, v.problem));
-    let mut text = shown.collect::<Vec<_>>().join("; ");
-    if violations.len() > MAX_VIOLATIONS {
-        text.push_str(&format!("; and {} more", violations.len() - MAX_VIOLATIONS));
-    }
-    text
+    let more = violations.len().saturating_sub(MAX_VIOLATIONS);
+    let rest = (more > 0).then(|| format!("and {more} more"));
+    shown.chain(rest).collect::<Vec<_>>().join("; ")
 }

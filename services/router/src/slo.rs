@@ -20,10 +20,9 @@ pub(crate) fn judge(ending: Ending, took: Duration, latency: Duration) -> Option
     let in_time = took <= latency;
     match ending {
         Ending::Answered => Some(in_time),
-        Ending::Abandoned if in_time => None,
+        // A deadline shorter than the objective is a caller who gave up by the clock.
+        Ending::Abandoned | Ending::Failed(Code::DeadlineExceeded) if in_time => None,
         Ending::Abandoned => Some(false),
-        // A deadline shorter than the objective: the caller gave up, only by the clock.
-        Ending::Failed(Code::DeadlineExceeded) if in_time => None,
         Ending::Failed(code) => match code {
             Code::InvalidArgument
             | Code::NotFound
