@@ -190,7 +190,9 @@ async fn an_error_stays_small_however_much_is_wrong() {
     long_name.options = Some(v1::DispatchOptions { experts: vec![name.clone()], ..Default::default() });
     let mut long_id = question("does the pharmacy stock aspirin tablets");
     long_id.context = Some(v1::CallContext { request_id: name, ..Default::default() });
-    for request in [many_values, some_values, long_name, long_id] {
+    let mut long_label = question("does the pharmacy stock aspirin tablets");
+    long_label.query.as_mut().expect("there is a query").labels.insert("note".into(), "n".repeat(100_000));
+    for request in [many_values, some_values, long_name, long_id, long_label] {
         let status = mesh.client.clone().dispatch(request).await.expect_err("too much");
         assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
         assert!(status.message().len() + status.details().len() < 8 * 1024, "{}", status.message().len());

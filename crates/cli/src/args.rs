@@ -211,6 +211,9 @@ impl Question {
     }
 }
 
+/// Far beyond what any router grants, and short enough for the wire.
+const MAX_DEADLINE: Duration = Duration::from_hours(24);
+
 fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
@@ -220,8 +223,8 @@ fn pair(text: &str) -> Result<(String, String), String> {
 
 fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
-        Ok(duration) if !duration.is_zero() => Ok(duration),
-        _ => Err("expected a duration above zero, such as 500ms or 2s".to_owned()),
+        Ok(duration) if !duration.is_zero() && duration <= MAX_DEADLINE => Ok(duration),
+        _ => Err("expected a duration above zero and up to a day, such as 500ms or 2s".to_owned()),
     }
 }
 

@@ -190,6 +190,9 @@ impl Starting {
         let engines = self.load_models().await?;
         let encoder = engines.get(&self.definition.config.gate.encoder).cloned();
         let encoder = encoder.ok_or_else(|| unusable(Trouble::new("the gate has no encoder")))?;
+        if let Err(problem) = expert::TaskKind::Embed.fits(encoder.manifest()) {
+            return Err(unusable(Trouble::new(format!("the gate's encoder {problem}"))));
+        }
         let experts = self.start_experts(services).await?;
 
         let step = self.progress.step("the gate learns its experts");

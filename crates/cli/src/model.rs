@@ -1,28 +1,24 @@
 //! Model directories, looked at without loading anything: the manifest, and whether the files are what it says.
 
 use std::{
-    fmt::Write as _,
-    fs::{self, File},
-    io::{self, Read as _},
+    fs, io,
     path::{Path, PathBuf},
 };
 
-use consilium_engine::{FileEntry, Kind, Manifest, TensorEntry};
+use consilium_engine::{Inspection, Kind, Manifest, TensorEntry};
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
 
 const MANIFEST: &str = "manifest.json";
-/// The engine reads no larger one.
-const MAX_MANIFEST: u64 = 1 << 20;
-const CHUNK: usize = 1 << 20;
 
 /// What `consilium models` shows of a directory.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub(crate) struct Model {
     pub(crate) directory: PathBuf,
     /// What the manifest says; `None` where it cannot be read.
     #[serde(flatten)]
     pub(crate) card: Option<Card>,
+    #[serde(skip)]
+    pub(crate) manifest: Option<Manifest>,
     /// Every file is there and is what the manifest says.
     pub(crate) verified: bool,
     /// Everything that is wrong; empty when verified.
@@ -53,21 +49,13 @@ pub(crate) struct Tensor {
 
 /// Reads the manifest and every byte of the files that it lists.
 pub(crate) fn inspect(dir: &Path) -> Model {
-    match manifest(dir) {
-        Ok((manifest, digest)) => {
-            let problems: Vec<String> = manifest
-                .files
-                .iter()
-                .filter_map(|entry| Some(format!("{}: {}", entry.path, problem(dir, entry)?)))
-                .collect();
-            Model {
-                directory: dir.to_owned(),
-                card: Some(Card::new(&manifest, digest)),
-                verified: problems.is_empty(),
-                problems,
-            }
-        }
-        Err(problems) => Model { directory: dir.to_owned(), card: None, verified: false, problems },
+    let Inspection { manifest, digest, problems } = consilium_engine::inspect(dir);
+    Model {
+        directory: dir.to_owned(),
+        card: manifest.as_ref().zip(digest).map(|(manifest, digest)| Card::new(manifest, digest)),
+        manifest,
+        verified: problems.is_empty(),
+        problems,
     }
 }
 
@@ -111,65 +99,23 @@ impl Card {
     }
 }
 
-fn manifest(dir: &Path) -> Result<(Manifest, String), Vec<String>> {
-    let mut bytes = Vec::new();
-    let read = File::open(dir.join(MANIFEST)).and_then(|file| file.take(MAX_MANIFEST + 1).read_to_end(&mut bytes));
-    match read {
-        Err(error) => return Err(vec![format!("{MANIFEST}: {error}")]),
-        Ok(_) if bytes.len() as u64 > MAX_MANIFEST => return Err(vec![format!("{MANIFEST}: larger than 1 MiB")]),
-        Ok(_) => {}
-    }
-    let digest = hex(&Sha256::digest(&bytes));
-    Ok((Manifest::parse(&bytes)?, digest))
-}
-
-/// What is wrong with a file, if something is.
-fn problem(dir: &Path, entry: &FileEntry) -> Option<String> {
-    let path = dir.join(&entry.path);
-    let inside = dir.canonicalize().ok().zip(path.canonicalize().ok()).is_none_or(|(dir, path)| path.starts_with(dir));
-    if !inside {
-        return Some("a link that leads out of the model directory".to_owned());
-    }
-    let size = match fs::metadata(&path) {
-        Ok(metadata) => metadata.len(),
-        Err(error) => return Some(error.to_string()),
-    };
-    if size != entry.size {
-        return Some(format!("expected {} bytes, found {size}", entry.size));
-    }
-    match sha256(&path) {
-        Ok(found) if found == entry.sha256 => None,
-        Ok(found) => Some(format!("sha256 mismatch: expected {}, found {found}", entry.sha256)),
-        Err(error) => Some(error.to_string()),
-    }
-}
-
-/// In pieces: a model may be larger than the memory that is free.
-fn sha256(path: &Path) -> io::Result<String> {
-    let mut file = File::open(path)?;
-    let mut chunk = vec![0; CHUNK];
-    let mut hash = Sha256::new();
-    loop {
-        match file.read(&mut chunk)? {
-            0 => return Ok(hex(&hash.finalize())),
-            read => hash.update(chunk.get(..read).unwrap_or_default()),
-        }
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut hex, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use serde_json::json;
+    use sha2::{Digest as _, Sha256};
 
     use super::*;
+
+    /// The smallest file that is an ONNX model: one with an empty graph.
+    pub(crate) const ONNX: &[u8] = &[0x3a, 0x00];
+
+    fn sha256(bytes: &[u8]) -> String {
+        use std::fmt::Write as _;
+        Sha256::digest(bytes).iter().fold(String::new(), |mut hex, byte| {
+            write!(hex, "{byte:02x}").unwrap();
+            hex
+        })
+    }
 
     /// Writes a model directory whose only file is `content`.
     pub(crate) fn write(dir: &Path, name: &str, kind: &str, content: &[u8]) {
@@ -177,7 +123,7 @@ pub(crate) mod tests {
         fs::write(dir.join("model.onnx"), content).unwrap();
         let entry = |path: &str| {
             let bytes = fs::read(dir.join(path)).unwrap();
-            json!({"path": path, "size": bytes.len(), "sha256": hex(&Sha256::digest(&bytes))})
+            json!({"path": path, "size": bytes.len(), "sha256": sha256(&bytes)})
         };
         let tensor =
             |name: &str, datatype: &str, shape: &[i64]| json!({"name": name, "datatype": datatype, "shape": shape});
@@ -201,8 +147,8 @@ pub(crate) mod tests {
     #[test]
     fn what_the_manifest_says_is_shown_and_its_files_are_verified() {
         let root = tempfile::tempdir().unwrap();
-        write(&root.path().join("b"), "adder", "tensors", b"bytes");
-        write(&root.path().join("a"), "reader", "text", b"bytes");
+        write(&root.path().join("b"), "adder", "tensors", ONNX);
+        write(&root.path().join("a"), "reader", "text", ONNX);
         fs::create_dir(root.path().join("no-model")).unwrap();
 
         let found = directories(root.path()).unwrap();
@@ -212,30 +158,39 @@ pub(crate) mod tests {
         let json = serde_json::to_value(&model).unwrap();
         assert_eq!(
             (&json["name"], &json["kind"], &json["size_bytes"]),
-            (&"adder".into(), &"tensors".into(), &5.into())
+            (&"adder".into(), &"tensors".into(), &2.into())
         );
         assert_eq!(json["inputs"], json!([{"name": "a", "datatype": "FP32", "shape": [-1, 4]}]));
-        let digest = hex(&Sha256::digest(fs::read(found[1].join(MANIFEST)).unwrap()));
+        let digest = sha256(&fs::read(found[1].join(MANIFEST)).unwrap());
         assert_eq!(json["digest"], digest.as_str());
     }
 
     #[test]
     fn files_that_are_not_what_the_manifest_says_are_all_named() {
         let root = tempfile::tempdir().unwrap();
-        write(root.path(), "reader", "text", b"bytes");
-        fs::write(root.path().join("model.onnx"), b"other").unwrap();
+        write(root.path(), "reader", "text", ONNX);
+        fs::write(root.path().join("model.onnx"), b"no").unwrap();
         fs::write(root.path().join("tokenizer.json"), b"{} ").unwrap();
         let model = inspect(root.path());
         assert!(!model.verified);
         assert!(model.problems[0].starts_with("model.onnx: sha256 mismatch"), "{model:?}");
-        assert_eq!(model.problems[1], "tokenizer.json: expected 2 bytes, found 3");
+        assert_eq!(model.problems[1], "tokenizer.json: expected 2 bytes, found more");
+    }
+
+    #[test]
+    fn a_file_that_is_no_model_is_told_though_its_hash_is_right() {
+        let root = tempfile::tempdir().unwrap();
+        write(root.path(), "adder", "tensors", b"garbage");
+        let model = inspect(root.path());
+        assert!(!model.verified && model.problems[0].starts_with("model.onnx: "), "{model:?}");
+        assert!(model.card.is_some(), "what it claims to be is shown all the same");
     }
 
     #[cfg(unix)]
     #[test]
     fn a_link_out_of_the_directory_is_refused_whatever_it_leads_to() {
         let (root, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        write(root.path(), "adder", "tensors", b"bytes");
+        write(root.path(), "adder", "tensors", ONNX);
         fs::rename(root.path().join("model.onnx"), outside.path().join("model.onnx")).unwrap();
         std::os::unix::fs::symlink(outside.path().join("model.onnx"), root.path().join("model.onnx")).unwrap();
         assert!(inspect(root.path()).problems[0].contains("leads out of the model directory"));

@@ -37,6 +37,9 @@ pub struct EngineOptions {
     pub executors: Option<NonZeroUsize>,
 }
 
+/// Batches' worth of tokens in one raw request to a text model.
+const MOST_BATCHES: usize = 16;
+
 impl Default for EngineOptions {
     fn default() -> Self {
         Self { queue_tokens: 65_536, batch_tokens: 256, queue_rows: 4096, batch_rows: 32, executors: None }
@@ -180,10 +183,22 @@ impl Engine {
     /// `Err(Invalid)` names the input and what is wrong with it; otherwise as [`Engine::text`].
     pub async fn tensors(&self, inputs: Vec<Tensor>, call: Call) -> Result<TensorOutput, Error> {
         let (tensors, extent) = request::check(inputs, &self.0.manifest)?;
+        self.check_size(extent.units())?;
         let (slot, ticket) = self.enter(call, extent.units())?;
         self.0.queue.push(Entry { input: Input::Tensors(tensors), extent, since: Instant::now(), slot });
         let ran = ticket.answer().await?;
         Ok(TensorOutput { timings: timings(&ran), tensors: ran.outputs })
+    }
+
+    /// A request is run whole. One far beyond what a batch may be would hold the executor, and memory that is never
+    /// given back, for all who come after.
+    fn check_size(&self, units: usize) -> Result<(), Error> {
+        let most = MOST_BATCHES * self.cost().batch_units;
+        if self.0.manifest.tokenizer.is_some() && units > most {
+            let problem = format!("{units} tokens in one request; expected at most {most}");
+            return Err(Error::invalid("inputs", problem));
+        }
+        Ok(())
     }
 
     /// What the model says of itself.

@@ -14,7 +14,7 @@
 //!                executor   one thread owns one session; rows: join, run, deal back
 //! ```
 //!
-//! Everything that computes holds a permit for its cores (`cores`), whichever model it belongs to.
+//! Every run of a model holds a permit for its cores (`cores`), whichever model it is.
 
 mod batch;
 mod cores;
@@ -43,6 +43,7 @@ pub use cost::{CostTable, Unit};
 pub use engine::{Call, Engine, EngineOptions, Output, TensorOutput, TextOutput, Timings};
 pub use error::Error;
 pub use manifest::{FileEntry, Kind, Manifest, TensorEntry, TokenizerEntry};
+pub use package::{Inspection, inspect};
 pub use queue::Load;
 pub use store::{Store, StoreOptions};
 pub use tensor::{DataType, Tensor, UnknownDataType};

@@ -55,8 +55,13 @@ pub(crate) fn read(model: &[u8]) -> Result<Contents<'_>, Malformed> {
             }
             (model::FUNCTIONS, Value::Bytes(function)) => {
                 for field in Fields(function) {
-                    if let (function::NODE, Value::Bytes(node)) = field? {
-                        read_node(node, 1, &mut contents)?;
+                    match field? {
+                        (function::NODE, Value::Bytes(node)) => read_node(node, 1, &mut contents)?,
+                        // Defaults may hold tensors as well.
+                        (function::ATTRIBUTE_PROTO, Value::Bytes(attribute)) => {
+                            read_attribute(attribute, 1, &mut contents)?;
+                        }
+                        _ => {}
                     }
                 }
             }
@@ -78,6 +83,7 @@ mod graph {
 }
 mod function {
     pub(super) const NODE: u64 = 7;
+    pub(super) const ATTRIBUTE_PROTO: u64 = 11;
 }
 mod node {
     pub(super) const ATTRIBUTE: u64 = 5;
@@ -131,18 +137,23 @@ fn read_node<'a>(bytes: &'a [u8], depth: usize, contents: &mut Contents<'a>) -> 
     let depth = deeper(depth)?;
     for field in Fields(bytes) {
         if let (node::ATTRIBUTE, Value::Bytes(attribute)) = field? {
-            for field in Fields(attribute) {
-                match field? {
-                    (attribute::TENSOR | attribute::TENSORS, Value::Bytes(tensor)) => {
-                        read_tensor(tensor, contents)?;
-                    }
-                    (attribute::GRAPH | attribute::GRAPHS, Value::Bytes(graph)) => read_graph(graph, depth, contents)?,
-                    (attribute::SPARSE_TENSOR | attribute::SPARSE_TENSORS, Value::Bytes(sparse)) => {
-                        read_sparse(sparse, contents)?;
-                    }
-                    _ => {}
-                }
+            read_attribute(attribute, depth, contents)?;
+        }
+    }
+    Ok(())
+}
+
+fn read_attribute<'a>(bytes: &'a [u8], depth: usize, contents: &mut Contents<'a>) -> Result<(), Malformed> {
+    for field in Fields(bytes) {
+        match field? {
+            (attribute::TENSOR | attribute::TENSORS, Value::Bytes(tensor)) => {
+                read_tensor(tensor, contents)?;
             }
+            (attribute::GRAPH | attribute::GRAPHS, Value::Bytes(graph)) => read_graph(graph, depth, contents)?,
+            (attribute::SPARSE_TENSOR | attribute::SPARSE_TENSORS, Value::Bytes(sparse)) => {
+                read_sparse(sparse, contents)?;
+            }
+            _ => {}
         }
     }
     Ok(())
@@ -325,7 +336,11 @@ mod tests {
             message(15, &sparse),
         ]
         .concat();
-        let function = message(7, &message(5, &message(5, &external("in-function.bin"))));
+        let function = [
+            message(7, &message(5, &message(5, &external("in-function.bin")))),
+            message(11, &message(5, &external("in-default.bin"))),
+        ]
+        .concat();
         let model = [number(1, 8), message(7, &graph), message(25, &function)].concat();
 
         let contents = read(&model).unwrap();
@@ -336,6 +351,7 @@ mod tests {
             "sparse-values.bin",
             "sparse-indices.bin",
             "in-function.bin",
+            "in-default.bin",
         ];
         assert_eq!(contents.external, expected);
         let [found] = &contents.weights[..] else { panic!("{:?}", contents.weights) };

@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::Error;
 use crate::manifest::{FileEntry, Manifest};
+use crate::onnx::{self, Contents};
 
 /// A manifest is text that people read; a larger one is a mistake or an attack.
 const MAX_MANIFEST: u64 = 1 << 20;
@@ -30,6 +31,43 @@ pub(crate) struct Package {
     pub(crate) manifest: Manifest,
     pub(crate) digest: String,
     files: BTreeMap<String, Arc<[u8]>>,
+}
+
+/// As the model names it, and its verified bytes.
+type ExternalFile = (String, Arc<[u8]>);
+
+/// What a model directory is, as far as that shows without running it.
+#[derive(Debug, Clone)]
+pub struct Inspection {
+    /// `None` where it cannot be read.
+    pub manifest: Option<Manifest>,
+    /// Lower-case hex SHA-256 of the manifest's bytes: the identity of the model.
+    pub digest: Option<String>,
+    /// Everything for which loading would refuse it; empty when there is nothing.
+    pub problems: Vec<String>,
+}
+
+/// Checks a model directory as loading does, up to the point where ONNX Runtime is needed: the manifest, every byte of
+/// the files that it lists, and what the model's own bytes refer to.
+pub fn inspect(dir: &Path) -> Inspection {
+    let source = match Source::open(dir) {
+        Ok(source) => source,
+        Err(error) => return Inspection { manifest: None, digest: None, problems: problems(error) },
+    };
+    let manifest = Manifest::parse(&source.manifest).ok();
+    let digest = manifest.is_some().then(|| source.digest.clone());
+    let checked = source.read().and_then(|package| {
+        let contents = package.contents()?;
+        package.external_files(&contents).map(drop)
+    });
+    Inspection { manifest, digest, problems: checked.err().map(problems).unwrap_or_default() }
+}
+
+fn problems(error: Error) -> Vec<String> {
+    match error {
+        Error::Manifest { problems, .. } => problems,
+        other => vec![other.to_string()],
+    }
 }
 
 impl Source {
@@ -71,8 +109,30 @@ impl Package {
         self.files.get(path).map_or(&[], |bytes| bytes)
     }
 
+    /// What the model's bytes say of themselves, before ONNX Runtime sees them.
+    pub(crate) fn contents(&self) -> Result<Contents<'_>, Error> {
+        let model = &self.manifest.model;
+        onnx::read(self.file(model)).map_err(|error| self.refused(vec![format!("{model}: {error}")]))
+    }
+
+    /// The external data files of the model, each as the model names it. `Err` for one that is not in the manifest.
+    pub(crate) fn external_files(&self, contents: &Contents<'_>) -> Result<Vec<ExternalFile>, Error> {
+        let mut locations = contents.external.clone();
+        locations.sort();
+        locations.dedup();
+        let (mut found, mut problems) = (Vec::new(), Vec::new());
+        for location in locations {
+            match self.beside_model(&location) {
+                Some(bytes) => found.push((location, bytes)),
+                None => problems
+                    .push(format!("{}: keeps data in `{location}`, which is not in the manifest", self.manifest.model)),
+            }
+        }
+        if problems.is_empty() { Ok(found) } else { Err(self.refused(problems)) }
+    }
+
     /// A file that the model names relative to its own place, as external data does.
-    pub(crate) fn beside_model(&self, location: &str) -> Option<Arc<[u8]>> {
+    fn beside_model(&self, location: &str) -> Option<Arc<[u8]>> {
         let path = Path::new(&self.manifest.model).with_file_name(location);
         self.files.get(path.to_str()?).cloned()
     }

@@ -35,8 +35,24 @@ pub(crate) fn check(tensors: Vec<Tensor>, manifest: &Manifest) -> Result<(Vec<Te
         }
         checked.push(tensor);
     }
+    if manifest.tokenizer.is_some() {
+        check_alike(&checked)?;
+    }
     let extent = extent(&checked, manifest);
     Ok((checked, extent))
+}
+
+/// A text model's inputs describe the same rows of tokens. Shapes that merely broadcast would make the model compute
+/// far more than the ids say, and the ids are what a request is measured by.
+fn check_alike(tensors: &[Tensor]) -> Result<(), Error> {
+    let Some(first) = tensors.first() else { return Ok(()) };
+    match tensors.iter().find(|tensor| tensor.shape != first.shape) {
+        Some(other) => {
+            let problem = format!("{:?}, but `{}` is {:?}", other.shape, first.name, first.shape);
+            Err(Error::invalid(format!("inputs[{}].shape", other.name), problem))
+        }
+        None => Ok(()),
+    }
 }
 
 fn check_tensor(tensor: &Tensor, entry: &TensorEntry) -> Result<(), Error> {
@@ -226,5 +242,27 @@ mod tests {
             assert_eq!(refusal(ids(bad), &model).0, "inputs[input_ids].data");
         }
         assert_eq!(refusal(ids(&[1; 5]), &model).0, "inputs[input_ids].shape");
+    }
+
+    #[test]
+    fn a_text_models_inputs_have_one_shape() {
+        let inputs = json!([
+            {"name": "input_ids", "datatype": "INT64", "shape": [-1, -1]},
+            {"name": "attention_mask", "datatype": "INT64", "shape": [-1, -1]},
+        ]);
+        let ask = |mask: Vec<i64>| {
+            let ones = vec![1; usize::try_from(mask.iter().product::<i64>()).unwrap()];
+            let tensors =
+                vec![Tensor::int64("input_ids", vec![1, 2], &[1, 2]), Tensor::int64("attention_mask", mask, &ones)];
+            check(tensors, &manifest(&inputs))
+        };
+        ask(vec![1, 2]).unwrap();
+        for broadcast in [vec![5, 1], vec![1, 1], vec![5, 2]] {
+            let error = ask(broadcast).unwrap_err();
+            assert!(
+                matches!(&error, Error::Invalid { field, .. } if field == "inputs[attention_mask].shape"),
+                "{error}"
+            );
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use consilium_engine::{Call, Engine, EngineOptions, Kind, Store};
+use consilium_engine::{Call, Engine, EngineOptions, Error as EngineError, Kind, Store};
 use consilium_mesh::{
     drain,
     health::{Latch, Readiness},
@@ -158,6 +158,8 @@ impl Service {
         let (registration, knowledge) = match started {
             Ok(started) => started,
             Err(error) => {
+                // Whoever watches the readiness must not take it for one that serves.
+                running.readiness.drain();
                 running.tasks.shutdown().await;
                 return Err(error);
             }
@@ -260,13 +262,18 @@ impl Running {
 
 /// How long the expert's own examples are in bytes for each token that the model makes of them: what a router without
 /// the tokenizer guesses a query's cost by. 0 for models that read no text.
-async fn bytes_per_token(config: &Config, engine: &Engine) -> Result<f64, consilium_engine::Error> {
+async fn bytes_per_token(config: &Config, engine: &Engine) -> Result<f64, EngineError> {
     if engine.manifest().kind != Kind::Text {
         return Ok(0.0);
     }
     let (mut bytes, mut tokens) = (0, 0);
     for text in config.examples.iter().chain([&config.summary]).take(SAMPLES) {
-        let output = engine.text(text, Call { deadline: Instant::now() + SAMPLE_PATIENCE }).await?;
+        let output = match engine.text(text, Call { deadline: Instant::now() + SAMPLE_PATIENCE }).await {
+            Ok(output) => output,
+            // A neighbour keeps the model busy. That is no reason not to start: what was measured so far will do.
+            Err(EngineError::QueueFull { .. } | EngineError::DeadlineExceeded) => break,
+            Err(error) => return Err(error),
+        };
         // What was cut off has bytes and no tokens.
         if !output.truncated {
             bytes += text.len();

@@ -19,6 +19,8 @@ pub const MAX_TOP_K: usize = 16;
 /// The longest request id, and the longest name of anything, bytes.
 pub(crate) const MAX_REQUEST_ID_BYTES: usize = 128;
 const MAX_NAME_BYTES: usize = 128;
+/// A label's value, or a fact about the caller, bytes.
+const MAX_LABEL_BYTES: usize = 1024;
 /// Attributes of a query, values of an attribute, experts of a wish: more of them is no question any more.
 const MAX_ENTRIES: usize = 64;
 
@@ -90,6 +92,7 @@ impl Admission {
         let mut violations = Vec::new();
         check_id(&request.id, &mut violations);
         check_text(&request, &mut violations);
+        check_facts(&request.query, &mut violations);
         check_options(&request.options, &mut violations);
         check_attributes(&request, gate, &mut violations);
         if !violations.is_empty() {
@@ -122,6 +125,28 @@ fn check_text(request: &Request, violations: &mut Vec<Violation>) {
     }
 }
 
+/// What rules read runs on every request: it has to stay small.
+fn check_facts(query: &Query, violations: &mut Vec<Violation>) {
+    let long = |(key, value): (&String, &String)| key.len() > MAX_NAME_BYTES || value.len() > MAX_LABEL_BYTES;
+    if query.labels.len() > MAX_ENTRIES || query.labels.iter().any(long) {
+        let problem = format!(
+            "expected at most {MAX_ENTRIES} labels, keys of at most {MAX_NAME_BYTES} bytes, values of {MAX_LABEL_BYTES}"
+        );
+        violations.push(Violation::new("query.labels", problem));
+    }
+    let caller = &query.caller;
+    for (field, value) in [
+        ("context.tenant", &caller.tenant),
+        ("context.tier", &caller.tier),
+        ("context.subject", &caller.subject),
+        ("context.purpose", &caller.purpose),
+    ] {
+        if value.len() > MAX_LABEL_BYTES {
+            violations.push(Violation::new(field, format!("expected at most {MAX_LABEL_BYTES} bytes")));
+        }
+    }
+}
+
 fn check_attributes(request: &Request, gate: &Gate, violations: &mut Vec<Violation>) {
     let attributes = &request.query.attributes;
     if attributes.len() > MAX_ENTRIES || attributes.values().any(|values| values.len() > MAX_ENTRIES) {
@@ -145,6 +170,7 @@ fn check_options(options: &Options, violations: &mut Vec<Violation>) {
     }
     check_names("options.experts", options.experts.iter(), violations);
     check_names("options.versions", options.versions.keys(), violations);
+    check_names("options.versions", options.versions.values(), violations);
 }
 
 /// Bounds what may be repeated in an error.
@@ -158,16 +184,14 @@ fn check_names<'a>(field: &str, names: impl ExactSizeIterator<Item = &'a String>
 }
 
 fn check_experts(options: &Options, catalog: &Catalog) -> Result<(), Error> {
-    for expert in &options.experts {
-        if !catalog.knows(expert) {
-            return Err(Error::Unknown { field: "options.experts".into(), what: format!("expert \"{expert}\"") });
-        }
-    }
-    for (expert, version) in &options.versions {
-        if !catalog.knows_version(expert, version) {
-            let what = format!("version \"{version}\" of expert \"{expert}\"");
-            return Err(Error::Unknown { field: format!("options.versions[{expert}]"), what });
-        }
-    }
-    Ok(())
+    let experts = options.experts.iter().filter(|expert| !catalog.knows(expert));
+    let mut unknown: Vec<_> = experts
+        .map(|expert| Violation::new("options.experts", format!("the mesh has no expert \"{expert}\"")))
+        .collect();
+    let versions = options.versions.iter().filter(|(expert, version)| !catalog.knows_version(expert, version));
+    unknown.extend(versions.map(|(expert, version)| {
+        let problem = format!("the mesh has no version \"{version}\" of expert \"{expert}\"");
+        Violation::new(format!("options.versions[{expert}]"), problem)
+    }));
+    if unknown.is_empty() { Ok(()) } else { Err(Error::Unknown { violations: unknown }) }
 }

@@ -121,6 +121,14 @@ impl Raw {
         if default_deadline > max_deadline {
             found.add("default_deadline", "longer than max_deadline".into(), "at most max_deadline");
         }
+        let settle = self.settle.unwrap_or(DEFAULT_SETTLE);
+        let grace = self.grace.unwrap_or(DEFAULT_GRACE);
+        if settle >= grace {
+            found.add("grace", "not longer than settle".into(), "more than settle, so that running calls get time");
+        }
+        if listen == admin && listen.port() != 0 {
+            found.add("admin", format!("{admin} is where the router listens"), "an address of its own");
+        }
         let models = base.join(self.models.unwrap_or_else(|| "models".into()));
         if !models.is_dir() {
             found.add("models", format!("{} is no directory", models.display()), "the directory that holds the models");
@@ -136,8 +144,8 @@ impl Raw {
             admin,
             default_deadline,
             max_deadline,
-            settle: self.settle.unwrap_or(DEFAULT_SETTLE),
-            grace: self.grace.unwrap_or(DEFAULT_GRACE),
+            settle,
+            grace,
             reflection: self.reflection.unwrap_or(true),
             models,
             experts,

@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 use consilium_mesh::errors::Refusal;
 use tonic::{Code, Status};
 
+/// When somebody may be there again: an expert that restarts takes about so long.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Violations that a status names. It travels in headers, and a client that gets too many of those closes the
 /// connection instead of reading them.
 const MAX_VIOLATIONS: usize = 16;
@@ -14,8 +16,8 @@ const MAX_VIOLATIONS: usize = 16;
 pub enum Error {
     #[error("{}", listed(violations))]
     Invalid { violations: Vec<Violation> },
-    #[error("{field}: the mesh has no {what}")]
-    Unknown { field: String, what: String },
+    #[error("{}", listed(violations))]
+    Unknown { violations: Vec<Violation> },
     #[error("the deadline passed before an expert was called")]
     DeadlineExceeded,
     #[error("no live instance of {}", experts.join(", "))]
@@ -78,16 +80,17 @@ impl From<Error> for Status {
                 with_violations(Refusal::new(Code::InvalidArgument, "INVALID_REQUEST", message), violations)
                     .into_status()
             }
-            Error::Unknown { field, what } => Refusal::new(Code::NotFound, "UNKNOWN_EXPERT", message)
-                .with_metadata("field", field)
-                .with_metadata("missing", what)
-                .into_status(),
+            Error::Unknown { violations } => {
+                with_violations(Refusal::new(Code::NotFound, "UNKNOWN_EXPERT", message), violations).into_status()
+            }
             Error::DeadlineExceeded => Refusal::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", message).into_status(),
             Error::NoLiveInstance { experts } => Refusal::new(Code::Unavailable, "NO_LIVE_INSTANCE", message)
                 .with_metadata("experts", experts.join(","))
+                .with_retry_after(RETRY_AFTER)
                 .into_status(),
             Error::GateUnavailable { reason } => Refusal::new(Code::Unavailable, "GATE_UNAVAILABLE", message)
                 .with_metadata("cause", reason)
+                .with_retry_after(RETRY_AFTER)
                 .into_status(),
             Error::Failed { expert, failure } => {
                 let refusal = Refusal::new(failure.code, failure.reason, message);

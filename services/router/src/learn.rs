@@ -22,6 +22,9 @@ use crate::{
 /// When to try again after the gate could not be fitted.
 const FIT_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
+/// How often the first fit is tried.
+const FIRST_FITS: usize = 3;
+
 /// The one writer of the catalogue.
 #[derive(Debug)]
 pub(crate) struct Learner {
@@ -41,18 +44,21 @@ type Cards = BTreeMap<String, String>;
 type Fit = BoxFuture<'static, (Cards, Result<(), consilium_gate::Error>)>;
 
 impl Learner {
-    /// Follows the registry until `stop`, or until the registry is gone. Endpoints change at once, also while the gate
+    /// Follows the registry until `stop`, or until the registry is gone. `Err` when the gate cannot be fitted even for the
+    /// first time: a router that has never known anybody is better ended than waited for.
+    /// Endpoints change at once, also while the gate
     /// is being fitted: an instance that leaves must be out of the picks before it stops answering.
-    pub(crate) async fn run(mut self, stop: CancellationToken) {
+    pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), consilium_gate::Error> {
         let mut fitted: Option<Cards> = None;
+        let mut failures = 0;
         let mut fit: Option<Fit> = None;
         self.snapshots.mark_changed();
         loop {
             tokio::select! {
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => return Ok(()),
                 changed = self.snapshots.changed() => {
                     if changed.is_err() {
-                        return;
+                        return Ok(());
                     }
                     self.follow();
                 }
@@ -64,6 +70,10 @@ impl Learner {
                             fitted = Some(cards);
                         }
                         Err(error) => {
+                            failures += 1;
+                            if fitted.is_none() && failures == FIRST_FITS {
+                                return Err(error);
+                            }
                             tracing::error!(error = &error as &dyn std::error::Error, "the gate keeps what it knew");
                             fit = Some(self.fit(FIT_AGAIN_AFTER));
                         }

@@ -19,7 +19,7 @@ mod server;
 mod slo;
 mod wire;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use consilium_gate::Encoder;
@@ -40,6 +40,9 @@ pub use self::{
 /// The largest reply, bytes. It holds an expert's answer up to three times: in the reply, combined, and as a section.
 pub const MAX_REPLY_BYTES: usize = 4 * consilium_mesh::limits::MAX_MESSAGE_BYTES;
 
+/// What cutting off calls may take of the drain's time.
+const CUT_OFF: Duration = Duration::from_millis(500);
+
 /// What a router needs beside its configuration.
 pub struct Parts {
     /// Where it serves.
@@ -55,7 +58,7 @@ pub struct Parts {
 /// Why a router could not serve.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("the gate cannot be made")]
+    #[error("the gate cannot be made or fitted")]
     Gate(#[source] consilium_gate::Error),
     #[error("the router cannot serve")]
     Serve(#[source] serve::Error),
@@ -93,7 +96,7 @@ pub async fn run(config: Config, parts: Parts, stop: CancellationToken) -> Resul
         published,
         ready: learnt,
     };
-    tasks.spawn(learner.run(ending.clone()));
+    let mut learning = AbortOnDropHandle::new(tasks.spawn(learner.run(ending.clone())));
 
     let pipeline = pipeline::Pipeline {
         admission: admission::Admission { default_deadline: config.default_deadline },
@@ -111,12 +114,15 @@ pub async fn run(config: Config, parts: Parts, stop: CancellationToken) -> Resul
         )
         .add_service(CatalogServiceServer::new(catalogs));
 
+    // The server cuts off what is left a little before the drain gives up on it, so that this is its own work.
+    let grace = config.grace.saturating_sub(config.settle).saturating_sub(CUT_OFF);
     // Whatever way this function ends, nothing of it runs on.
     let _ending = ending.clone().drop_guard();
     let serving = CancellationToken::new();
-    let mut served = AbortOnDropHandle::new(tasks.spawn(server.serve(serving.clone(), config.grace)));
+    let mut served = AbortOnDropHandle::new(tasks.spawn(server.serve(serving.clone(), grace)));
     tokio::select! {
         () = stop.cancelled() => {}
+        Ok(Err(error)) = &mut learning => return Err(Error::Gate(error)),
         ended = &mut served => return Err(ended.map_or(Error::Ended, |ended| ended.err().map_or(Error::Ended, Error::Serve))),
     }
     let leaving = drain::Leaving { readiness: &readiness, registration: None, long_streams, stop: serving, in_flight };

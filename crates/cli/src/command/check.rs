@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use consilium_expert::Reads;
+use consilium_expert::TaskKind;
 use consilium_mesh::config;
 use serde::Serialize;
 
@@ -70,12 +70,12 @@ fn examine(mesh: &Path, set: Vec<String>) -> Report {
 fn models(draft: &Draft, mistakes: &mut Vec<Mistake>) -> Vec<String> {
     let Some(config) = &draft.config else { return Vec::new() };
     let mesh = draft.file.display().to_string();
-    let mut uses = vec![Use { file: mesh, path: "gate.encoder", model: &config.gate.encoder, reads: Reads::Text }];
+    let mut uses = vec![Use { file: mesh, path: "gate.encoder", model: &config.gate.encoder, kind: &TaskKind::Embed }];
     uses.extend(draft.experts.iter().map(|(file, expert)| Use {
         file: file.display().to_string(),
         path: "task.model",
         model: &expert.task.model,
-        reads: expert.task.kind.reads(),
+        kind: &expert.task.kind,
     }));
     let mut inspected: BTreeMap<&str, Model> = BTreeMap::new();
     for one in &uses {
@@ -90,7 +90,7 @@ struct Use<'a> {
     file: String,
     path: &'static str,
     model: &'a str,
-    reads: Reads,
+    kind: &'a TaskKind,
 }
 
 impl Use<'_> {
@@ -108,15 +108,8 @@ impl Use<'_> {
         let expected = "a directory whose files are what its manifest.json says";
         let mut mistakes: Vec<Mistake> =
             model.problems.iter().map(|problem| mistake(format!("{dir}: {problem}"), expected)).collect();
-        let wanted = match self.reads {
-            Reads::Text => "text",
-            Reads::Tensors => "tensors",
-        };
-        if let Some(card) = model.card.as_ref().filter(|card| card.kind != wanted) {
-            mistakes.push(mistake(
-                format!("{} is a model of kind {}", self.model, card.kind),
-                &format!("one of kind {wanted}"),
-            ));
+        if let Some(problem) = model.manifest.as_ref().and_then(|manifest| self.kind.fits(manifest).err()) {
+            mistakes.push(mistake(format!("{} {problem}", self.model), &format!("a model for {}", self.kind.as_str())));
         }
         mistakes
     }

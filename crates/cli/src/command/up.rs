@@ -28,7 +28,8 @@ pub(crate) async fn run(args: &args::Up, page: &mut Page<'_>) -> Result<Exit, Er
     let onnxruntime = environment::onnxruntime(args.runtime.onnxruntime.as_deref(), &args.mesh)?;
 
     let stop = CancellationToken::new();
-    let signals = Signals::install()?;
+    let signals = Signals::install()
+        .map_err(|error| Error::Failed(Trouble::of("the signals to stop by cannot be taken over", &error)))?;
     let mut watching = JoinSet::new();
     watching.spawn(signals.obey(stop.clone(), |code| std::process::exit(code)));
 
@@ -37,7 +38,13 @@ pub(crate) async fn run(args: &args::Up, page: &mut Page<'_>) -> Result<Exit, Er
         return Ok(Exit::Done);
     };
     let mut mesh = started?;
-    render::ready::ready(page, &mesh)?;
+    // Whoever started it may not read what it says (`up | head -1`): a mesh serves all the same.
+    if let Err(error) = render::ready::ready(page, &mesh).map_err(Error::from)
+        && !error.is_broken_pipe()
+    {
+        mesh.stop().await;
+        return Err(error);
+    }
     let failed = tokio::select! {
         () = stop.cancelled() => None,
         error = mesh.failed() => Some(error),

@@ -93,13 +93,13 @@ mod tests {
     fn a_model_that_is_right_and_one_that_is_not() {
         let root = tempfile::tempdir().unwrap();
         let (good, bad) = (root.path().join("good"), root.path().join("bad"));
-        model::tests::write(&good, "good", "tensors", b"bytes");
-        model::tests::write(&bad, "bad", "tensors", b"bytes");
+        model::tests::write(&good, "good", "tensors", model::tests::ONNX);
+        model::tests::write(&bad, "bad", "tensors", model::tests::ONNX);
         fs::remove_file(bad.join("model.onnx")).unwrap();
         let text = written(Look::PLAIN, |page| models(page, &[inspect(&good), inspect(&bad)]));
         let lines: Vec<&str> = text.lines().collect();
         assert!(
-            lines[1].starts_with("good   1        tensors   5 B  ") && lines[1].ends_with("Apache-2.0  verified"),
+            lines[1].starts_with("good   1        tensors   2 B  ") && lines[1].ends_with("Apache-2.0  verified"),
             "{text}"
         );
         assert_eq!(lines[2], "  a FP32 [?, 4] → embedding FP32 [?, 8]");

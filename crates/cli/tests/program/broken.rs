@@ -84,6 +84,23 @@ fn models_are_verified_and_questions_read() {
 }
 
 #[test]
+fn check_finds_models_that_cannot_do_what_they_are_for() {
+    let files = Files::new();
+    files.replace("experts/travel/expert.yaml", "kind: embed", "kind: classify");
+    files.replace("mesh.yaml", "admin: 127.0.0.1:0", "admin: 127.0.0.1:7600");
+    let (code, out, _) = said(&["check", &files.mesh(), "--set", "listen=127.0.0.1:7600"]);
+    assert_eq!(code, Some(2), "{out}");
+    let out = unwrapped(&out);
+    assert!(out.contains(&unwrapped("127.0.0.1:7600 is where the router listens")), "{out}");
+
+    let files = Files::new();
+    files.replace("experts/travel/expert.yaml", "kind: embed", "kind: classify");
+    let (code, out, _) = said(&["check", &files.mesh()]);
+    assert_eq!(code, Some(2), "{out}");
+    assert!(unwrapped(&out).contains(&unwrapped("tiny-text names no labels in its manifest")), "{out}");
+}
+
+#[test]
 fn up_says_what_is_wrong_before_it_starts_anything() {
     let files = Files::new();
     files.replace("mesh.yaml", "settle: 0s", "setle: 0s");
@@ -113,12 +130,12 @@ fn up_refuses_models_that_are_not_what_they_say() {
 #[test]
 fn up_names_every_port_that_is_taken() {
     let files = Files::new();
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap().to_string();
-    let (code, out, err) = said(&["up", &files.mesh(), "--listen", &address, "--admin", &address]);
+    let taken = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let [router, admin] = taken.each_ref().map(|listener| listener.local_addr().unwrap().to_string());
+    let (code, out, err) = said(&["up", &files.mesh(), "--listen", &router, "--admin", &admin]);
     assert_eq!((code, out.as_str()), (Some(2), ""));
-    assert!(err.contains(&format!("router: {address} is in use")), "{err}");
-    assert!(err.contains(&format!("admin port: {address} is in use")), "{err}");
+    assert!(err.contains(&format!("router: {router} is in use")), "{err}");
+    assert!(err.contains(&format!("admin port: {admin} is in use")), "{err}");
     assert!(err.contains("hint: ") && !err.contains("panicked"), "{err}");
 }
 

@@ -38,7 +38,7 @@ pub(crate) fn load(
 ) -> Result<Vec<OrtSession>, Error> {
     let manifest = &package.manifest;
     let model = package.file(&manifest.model);
-    let contents = onnx::read(model).map_err(|error| package.refused(vec![format!("{}: {error}", manifest.model)]))?;
+    let contents = package.contents()?;
     let refused = |error: ort::Error| Error::Model {
         name: manifest.name.clone(),
         problem: "onnx runtime refused it".to_owned(),
@@ -46,7 +46,7 @@ pub(crate) fn load(
     };
 
     let mut builder = options(environment, threads).map_err(refused)?;
-    for (location, bytes) in external_files(package, &contents)? {
+    for (location, bytes) in package.external_files(&contents)? {
         builder =
             builder.with_external_initializer_file_in_memory(location, bytes).map_err(|error| refused(error.into()))?;
     }
@@ -76,25 +76,6 @@ fn options(environment: &Environment, threads: usize) -> ort::Result<SessionBuil
         // warm-up has already grown it to the largest batch there will be.
         .with_memory_pattern(false)?;
     Ok(builder)
-}
-
-/// As the model names it, and its verified bytes.
-type ExternalFile = (String, Arc<[u8]>);
-
-/// The external data files of the model. `Err` if it names one that is not in the manifest.
-fn external_files(package: &Package, contents: &onnx::Contents<'_>) -> Result<Vec<ExternalFile>, Error> {
-    let mut locations = contents.external.clone();
-    locations.sort();
-    locations.dedup();
-    let (mut found, mut problems) = (Vec::new(), Vec::new());
-    for location in locations {
-        match package.beside_model(&location) {
-            Some(bytes) => found.push((location, bytes)),
-            None => problems
-                .push(format!("{}: keeps data in `{location}`, which is not in the manifest", package.manifest.model)),
-        }
-    }
-    if problems.is_empty() { Ok(found) } else { Err(package.refused(problems)) }
 }
 
 /// Gives every large weight to the sessions from outside, as one value that all of them hold, and one container for

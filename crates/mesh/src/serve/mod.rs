@@ -195,7 +195,10 @@ impl Server {
             // Sets when the call must be over, before anything can take time.
             .layer(DeadlineLayer { deadlines, methods })
             // Last, so that only calls which will really run take up room.
-            .layer(ShedLayer { server: name, max_in_flight: limits.max_in_flight, in_flight, metrics: rpc })
+            .layer(ShedLayer { server: name, max_in_flight: limits.max_in_flight, in_flight, metrics: rpc.clone() })
+            // Once more, inside of what counts: a call that panics is then seen as the INTERNAL that its client gets. The
+            // outermost one is for the layers between.
+            .layer(CatchPanicLayer { server: name, metrics: rpc })
             // Not a step of the walk: lets the streams that never end be ended when the server stops.
             .layer(LongStreamsLayer { end: long_streams.clone() })
             .service(routes.routes().prepare());

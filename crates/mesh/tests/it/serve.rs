@@ -104,6 +104,9 @@ async fn a_panic_ends_its_own_call_and_no_other() {
     client.list_experts(ListExpertsRequest {}).await.unwrap();
     let connections = connections.lock().unwrap();
     assert_eq!(connections[0], connections[1], "the connection survived");
+    let page = server.metrics.encode();
+    let counted = |code: &str| page.contains(&format!("rpc_response_status_code=\"{code}\""));
+    assert!(counted("INTERNAL") && !counted("CANCELLED"), "counted as what the client got: {page}");
 }
 
 #[tokio::test]

@@ -75,9 +75,8 @@ impl Knowledge {
     /// the old one goes on answering.
     pub async fn reload(&self) -> Result<Arc<str>, Error> {
         let mut seen = self.seen.lock().await;
-        // Before reading: what is written after this looks changed at the next look.
-        *seen = Stamp::of(&self.path).await.ok();
-        self.read().await
+        let now = Stamp::of(&self.path).await.ok();
+        self.read(&mut seen, now).await
     }
 
     /// Looks at the file every second and reloads it when it was written, until `stop`. A file that is refused is
@@ -88,7 +87,8 @@ impl Knowledge {
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
             // A reload in progress is dropped on stop: it changes nothing before its last step.
             if let Some(Err(error)) = stop.run_until_cancelled(self.look()).await {
-                tracing::warn!(%error, "knowledge not reloaded; the old state goes on answering");
+                let error: &(dyn std::error::Error + 'static) = &error;
+                tracing::warn!(error, "knowledge not reloaded; the old state goes on answering");
             }
         }
     }
@@ -99,11 +99,21 @@ impl Knowledge {
         if now == *seen {
             return Ok(());
         }
-        *seen = now;
-        self.read().await.map(|_| ())
+        self.read(&mut seen, now).await.map(drop)
     }
 
-    async fn read(&self) -> Result<Arc<str>, Error> {
+    /// `now` is how the file looked before it is read: what is written after that looks changed at the next look. It
+    /// counts as seen only when its content has decided what becomes of it; a disk or an engine that fails in passing
+    /// is tried again.
+    async fn read(&self, seen: &mut Option<Stamp>, now: Option<Stamp>) -> Result<Arc<str>, Error> {
+        let outcome = self.replace().await;
+        if matches!(outcome, Ok(_) | Err(Error::Knowledge { .. })) {
+            *seen = now;
+        }
+        outcome
+    }
+
+    async fn replace(&self) -> Result<Arc<str>, Error> {
         let bytes = read(&self.path).await?;
         let old = self.current();
         if revision(&bytes) == old.revision() {

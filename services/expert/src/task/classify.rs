@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use consilium_engine::{Call, Engine, Kind, Output};
+use consilium_engine::{Call, Engine, Kind, Manifest, Output};
 use futures::{StreamExt, stream, stream::BoxStream};
 
 use super::{Answer, Body, Confidence, Context, Delta, Failure, Head, Label, Query, Task};
@@ -19,30 +19,29 @@ pub(super) struct Classify {
 
 /// An output of the model, and what its columns mean.
 #[derive(Debug)]
-struct Labels {
+pub(super) struct Labels {
     output: Arc<str>,
     names: Vec<Arc<str>>,
+}
+
+/// Every output that has labels; or why the model is no classifier.
+pub(super) fn heads(manifest: &Manifest) -> Result<Vec<Labels>, &'static str> {
+    if manifest.kind != Kind::Text {
+        return Err("takes tensors; a classifier takes text");
+    }
+    let labelled = manifest.outputs.iter().filter_map(|output| {
+        let names = manifest.labels.get(&output.name)?;
+        let names = names.iter().map(|name| name.as_str().into()).collect();
+        Some(Labels { output: output.name.as_str().into(), names })
+    });
+    let heads: Vec<Labels> = labelled.collect();
+    if heads.is_empty() { Err("names no labels in its manifest") } else { Ok(heads) }
 }
 
 impl Classify {
     /// `Err` when the model takes no text or names no labels. Outputs without labels are left alone.
     pub(super) fn new(engine: Engine) -> Result<Classify, Error> {
-        let manifest = engine.manifest();
-        if manifest.kind != Kind::Text {
-            return Err(Error::unfit(&engine, "takes tensors; a classifier takes text"));
-        }
-        let heads: Vec<Labels> = manifest
-            .outputs
-            .iter()
-            .filter_map(|output| {
-                let names = manifest.labels.get(&output.name)?;
-                let names = names.iter().map(|name| name.as_str().into()).collect();
-                Some(Labels { output: output.name.as_str().into(), names })
-            })
-            .collect();
-        if heads.is_empty() {
-            return Err(Error::unfit(&engine, "names no labels in its manifest"));
-        }
+        let heads = heads(engine.manifest()).map_err(|problem| Error::unfit(&engine, problem))?;
         Ok(Classify { engine, heads })
     }
 

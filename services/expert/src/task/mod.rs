@@ -12,7 +12,7 @@ mod tensors;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use consilium_engine::Engine;
+use consilium_engine::{Engine, Manifest};
 use futures::stream::BoxStream;
 use tokio::time::Instant;
 
@@ -85,6 +85,20 @@ pub async fn build(kind: &TaskKind, engine: Engine) -> Result<Arc<dyn Task>, Err
         TaskKind::Retrieve { knowledge, top } => Arc::new(retrieve::Retrieve::open(engine, knowledge, *top).await?),
         TaskKind::Tensors => Arc::new(tensors::Tensors::new(engine)),
     })
+}
+
+impl TaskKind {
+    /// Whether a model can do this, as far as its manifest tells.
+    ///
+    /// # Errors
+    /// What is wrong with it, such as `names no labels in its manifest`.
+    pub fn fits(&self, manifest: &Manifest) -> Result<(), &'static str> {
+        match self {
+            TaskKind::Embed | TaskKind::Retrieve { .. } => encoder::output(manifest).map(drop),
+            TaskKind::Classify => classify::heads(manifest).map(drop),
+            TaskKind::Tensors => Ok(()),
+        }
+    }
 }
 
 impl Failure {
