@@ -94,7 +94,7 @@ async fn a_caller_who_does_not_read_holds_nothing_beyond_it() {
     let piece: &'static str = Box::leak("x".repeat(64 * 1024).into_boxed_str());
     let _oracle = mesh.script("oracle", Behaviour::Stream(vec![piece; 256])).await;
     let request = v1::StreamDispatchRequest { query: question("ask oracle something").query, ..Default::default() };
-    let opened = patient(&mesh).stream_dispatch(within(request, Duration::from_millis(500))).await;
+    let opened = patient(&mesh).stream_dispatch(within(request, Duration::from_secs(2))).await;
     let mut stream = opened.expect("the stream opens").into_inner();
     stream.message().await.expect("the decision comes").expect("first of all");
 

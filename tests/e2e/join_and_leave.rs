@@ -47,7 +47,7 @@ async fn when_the_newest_version_is_away_the_older_one_answers() {
 
 #[tokio::test]
 async fn instances_of_one_expert_share_its_calls() {
-    let mesh = Mesh::start("").await;
+    let mesh = Mesh::start("default_deadline: 60s\nmax_deadline: 60s").await;
     let one = mesh.script("oracle", Behaviour::Hold).await;
     let two = mesh.script("oracle", Behaviour::Hold).await;
     let calls = (0..8).map(|_| mesh.ask("ask oracle something"));
