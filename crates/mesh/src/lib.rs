@@ -10,6 +10,7 @@ pub mod health;
 mod layer;
 pub mod limits;
 pub mod logs;
+pub mod message;
 pub mod methods;
 pub mod metrics;
 pub mod registry;

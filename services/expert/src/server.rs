@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use consilium_mesh::{Deadline, registry::Card};
+use consilium_mesh::{Deadline, message, registry::Card};
 use consilium_proto::v1::{self, expert_service_server::ExpertService};
 use futures::{Stream, StreamExt};
 use tokio::time::{Instant, timeout_at};
@@ -119,7 +119,7 @@ impl ExpertService for Server {
         let ready = self.ready(&request.get_ref().expert)?;
         let revision = ready.task.knowledge().map(|knowledge| knowledge.revision());
         Ok(Response::new(v1::DescribeResponse {
-            card: Some(wire::card(&ready.card)),
+            card: Some(message::card(&ready.card)),
             instance: self.identity.instance.clone(),
             epoch: self.identity.epoch.clone(),
             knowledge_revision: revision.as_deref().unwrap_or_default().to_owned(),

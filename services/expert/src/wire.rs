@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use consilium_engine::{DataType, Tensor};
-use consilium_mesh::registry;
+use consilium_mesh::message::duration;
 use consilium_proto::v1;
 
 use crate::{
@@ -69,46 +69,6 @@ pub(crate) fn timings(timings: Timings, total: Duration) -> v1::Timings {
         queue: Some(duration(timings.queue)),
         inference: Some(duration(timings.inference)),
         total: Some(duration(total)),
-    }
-}
-
-pub(crate) fn card(card: &registry::Card) -> v1::Card {
-    let slo = v1::Slo {
-        latency: Some(duration(card.slo.latency)),
-        objective: card.slo.objective,
-        first_token: card.slo.first_token.map(duration),
-    };
-    let serves =
-        card.serves.iter().map(|(dimension, values)| (dimension.clone(), v1::Values { values: values.clone() }));
-    let models =
-        card.models.iter().map(|model| v1::ModelRef { name: model.name.clone(), digest: model.digest.clone() });
-    v1::Card {
-        expert: card.expert.clone(),
-        version: card.version.clone(),
-        summary: card.summary.clone(),
-        examples: card.examples.clone(),
-        serves: serves.collect(),
-        accepts: card.accepts.clone(),
-        task: card.task.clone(),
-        slo: Some(slo),
-        price: card.price.as_ref().map(|price| v1::Price {
-            currency: price.currency.clone(),
-            per_call: price.per_call,
-            per_thousand_tokens: price.per_thousand_tokens,
-        }),
-        idempotent: card.idempotent,
-        hedge: card.hedge,
-        models: models.collect(),
-        digest: card.digest(),
-        created: None,
-    }
-}
-
-/// Saturates: a duration that protobuf cannot hold is as good as for ever.
-pub(crate) fn duration(duration: Duration) -> prost_types::Duration {
-    prost_types::Duration {
-        seconds: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
-        nanos: duration.subsec_nanos().cast_signed(),
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
 pub const MAX_TEXT_BYTES: usize = 64 * 1024;
 /// The most experts that one request may ask for.
 pub const MAX_TOP_K: usize = 16;
-/// The longest request id, and the longest name of anything, bytes.
+/// The longest request id, bytes.
 pub(crate) const MAX_REQUEST_ID_BYTES: usize = 128;
 const MAX_NAME_BYTES: usize = 128;
 /// A label's value, or a fact about the caller, bytes.

@@ -1,13 +1,13 @@
 //! Keeps the router's view in step with the registry: endpoints at once, the gate's knowledge as soon as it is fitted.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use consilium_gate::{Gate, Profile};
 use consilium_mesh::{
     dial,
     health::Latch,
-    registry::{Instance, Snapshot},
+    registry::{Card, Instance, Snapshot},
 };
 use futures::{FutureExt, future::BoxFuture};
 use tokio::sync::watch;
@@ -38,16 +38,17 @@ pub(crate) struct Learner {
     pub(crate) ready: Latch,
 }
 
-/// The cards that the gate knows, by expert: the digests.
-type Cards = BTreeMap<String, String>;
+/// The cards that the gate learns from, one an expert.
+type Cards = Vec<Arc<Card>>;
 /// A fit under way, and what it will have taught the gate.
 type Fit = BoxFuture<'static, (Cards, Result<(), consilium_gate::Error>)>;
 
 impl Learner {
-    /// Follows the registry until `stop`, or until the registry is gone. `Err` when the gate cannot be fitted even for the
-    /// first time: a router that has never known anybody is better ended than waited for.
-    /// Endpoints change at once, also while the gate
-    /// is being fitted: an instance that leaves must be out of the picks before it stops answering.
+    /// Follows the registry until `stop`, or until the registry is gone. Endpoints change at once, also while the gate is
+    /// being fitted: an instance that leaves must be out of the picks before it stops answering.
+    ///
+    /// `Err` when the gate cannot be fitted even for the first time: a router that has never known anybody is better
+    /// ended than waited for.
     pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), consilium_gate::Error> {
         let mut fitted: Option<Cards> = None;
         let mut failures = 0;
@@ -81,7 +82,7 @@ impl Learner {
                 }
             }
             let catalog = self.catalog.load_full();
-            if fitted.as_ref() == Some(&cards(&profiles(catalog.snapshot()))) {
+            if fitted.as_ref() == Some(&cards(catalog.snapshot())) {
                 self.published.send_replace(catalog);
                 self.ready.set();
             } else if fit.is_none() {
@@ -100,8 +101,9 @@ impl Learner {
         let (gate, catalog) = (Arc::clone(&self.gate), Arc::clone(&self.catalog));
         async move {
             tokio::time::sleep(after).await;
-            let profiles = profiles(catalog.load().snapshot());
-            (cards(&profiles), gate.fit(profiles).await)
+            let cards = cards(catalog.load().snapshot());
+            let outcome = gate.fit(cards.iter().map(|card| profile(card)).collect()).await;
+            (cards, outcome)
         }
         .boxed()
     }
@@ -115,23 +117,21 @@ async fn running(fit: &mut Option<Fit>) -> (Cards, Result<(), consilium_gate::Er
     }
 }
 
-fn cards(profiles: &[Profile]) -> Cards {
-    profiles.iter().map(|profile| (profile.expert.clone(), profile.digest.clone())).collect()
+/// The newest card of each expert. Known cards, never live instances: an expert that restarts must not vanish from the
+/// gate and send its queries elsewhere.
+fn cards(snapshot: &Snapshot) -> Cards {
+    snapshot.experts.values().filter_map(|expert| newest_first(expert).into_iter().next().cloned()).collect()
 }
 
-/// What the gate learns each expert from: the newest card. Known cards, never live instances: an expert that restarts
-/// must not vanish from the gate and send its queries elsewhere.
-fn profiles(snapshot: &Snapshot) -> Vec<Profile> {
-    let newest = |expert| newest_first(expert).into_iter().next();
-    let profile = |card: &Arc<consilium_mesh::registry::Card>| Profile {
+fn profile(card: &Card) -> Profile {
+    Profile {
         expert: card.expert.clone(),
         version: card.version.clone(),
         summary: card.summary.clone(),
         examples: card.examples.clone(),
         serves: card.serves.clone(),
         digest: card.digest(),
-    };
-    snapshot.experts.values().filter_map(|expert| newest(expert)).map(profile).collect()
+    }
 }
 
 /// Channels as the records announce them. The mesh inside one process has no certificates.

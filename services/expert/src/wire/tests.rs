@@ -54,10 +54,3 @@ fn queries_that_the_task_reads_come_through_whole() {
     assert_eq!((tensor.name.as_str(), tensor.datatype, tensor.shape.as_slice()), ("a", DataType::Fp32, &[1][..]));
     assert_eq!(tensor.data.as_ref(), 1.0_f32.to_le_bytes());
 }
-
-#[test]
-fn durations_keep_their_nanoseconds() {
-    let duration = duration(Duration::new(3, 999_999_999));
-    assert_eq!((duration.seconds, duration.nanos), (3, 999_999_999));
-    assert_eq!(super::duration(Duration::MAX).seconds, i64::MAX);
-}

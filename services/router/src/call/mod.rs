@@ -103,7 +103,8 @@ impl Caller {
     }
 }
 
-/// Whether the next stage could do better: not when the query itself was at fault, and not when time is up.
+/// Whether the next stage could do better: not when the query itself was at fault. Time is no reason: a stage's budget
+/// leaves the later ones theirs.
 fn worth_another_expert(reply: &Reply) -> bool {
     match &reply.result {
         Ok(_) => false,

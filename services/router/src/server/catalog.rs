@@ -2,14 +2,16 @@
 
 use std::{pin::Pin, sync::Arc};
 
-use consilium_mesh::registry::{self, State, Track};
+use consilium_mesh::{
+    message,
+    registry::{self, State, Track},
+};
 use consilium_proto::v1::{self, catalog_service_server::CatalogService, instance};
 use futures::Stream;
 use tokio::sync::watch;
 use tokio_stream::{StreamExt, wrappers::WatchStream};
 use tonic::{Request, Response, Status};
 
-use super::encode;
 use crate::{
     catalog::{Catalog, newest_first},
     metrics::Metrics,
@@ -31,11 +33,11 @@ impl Catalogs {
             let in_flight = |instance: &str| catalog.pool(&expert.name).map_or(0, |pool| pool.in_flight(instance));
             let slo = newest_first(expert).first().map(|card| {
                 let (good, total) = self.metrics.legs(&expert.name);
-                v1::SloState { slo: Some(slo(&card.slo)), good, total }
+                v1::SloState { slo: Some(message::slo(&card.slo)), good, total }
             });
             v1::Expert {
                 name: expert.name.clone(),
-                cards: newest_first(expert).into_iter().map(|card| self::card(card)).collect(),
+                cards: newest_first(expert).into_iter().map(|card| message::card(card)).collect(),
                 instances: expert
                     .instances
                     .values()
@@ -72,31 +74,6 @@ impl CatalogService for Catalogs {
     }
 }
 
-fn card(card: &registry::Card) -> v1::Card {
-    let values = |values: &Vec<String>| v1::Values { values: values.clone() };
-    let model = |model: &registry::ModelRef| v1::ModelRef { name: model.name.clone(), digest: model.digest.clone() };
-    v1::Card {
-        expert: card.expert.clone(),
-        version: card.version.clone(),
-        summary: card.summary.clone(),
-        examples: card.examples.clone(),
-        serves: card.serves.iter().map(|(name, served)| (name.clone(), values(served))).collect(),
-        accepts: card.accepts.clone(),
-        task: card.task.clone(),
-        slo: Some(slo(&card.slo)),
-        price: card.price.as_ref().map(|price| v1::Price {
-            currency: price.currency.clone(),
-            per_call: price.per_call,
-            per_thousand_tokens: price.per_thousand_tokens,
-        }),
-        idempotent: card.idempotent,
-        hedge: card.hedge,
-        models: card.models.iter().map(model).collect(),
-        digest: card.digest(),
-        created: None,
-    }
-}
-
 fn instance(instance: &registry::Instance, in_flight: u32) -> v1::Instance {
     let record = &instance.record;
     let state = match record.state {
@@ -118,13 +95,5 @@ fn instance(instance: &registry::Instance, in_flight: u32) -> v1::Instance {
         epoch: record.epoch.clone(),
         in_flight,
         software: record.software.clone(),
-    }
-}
-
-fn slo(slo: &registry::Slo) -> v1::Slo {
-    v1::Slo {
-        latency: Some(encode::duration(slo.latency)),
-        objective: slo.objective,
-        first_token: slo.first_token.map(encode::duration),
     }
 }

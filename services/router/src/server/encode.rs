@@ -1,8 +1,7 @@
 //! The router's own types as protobuf replies.
 
-use std::time::Duration;
-
 use consilium_gate::{Candidate, DimensionReading, Outcome};
+use consilium_mesh::message::duration;
 use consilium_proto::v1::{self, decision, plan, reply::Result as ReplyResult};
 
 use crate::{
@@ -99,9 +98,4 @@ fn attempt(attempt: &Attempt) -> v1::Attempt {
         duration: Some(duration(attempt.duration)),
         hedge: false,
     }
-}
-
-/// Saturates at protobuf's largest duration, which is 10,000 years.
-pub(super) fn duration(duration: Duration) -> prost_types::Duration {
-    prost_types::Duration::try_from(duration).unwrap_or(prost_types::Duration { seconds: 315_576_000_000, nanos: 0 })
 }
