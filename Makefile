@@ -2,9 +2,10 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo up test lint fmt clean
+.PHONY: help setup build demo up test faults bench lint fmt clean
 
 MESH ?= meshes/clinic/mesh.yaml
+FAULT ?=
 CONSILIUM := target/debug/consilium
 
 help: ## Show what there is.
@@ -13,8 +14,9 @@ help: ## Show what there is.
 setup: ## Install what is needed and build the models; does nothing when nothing is to do.
 	@scripts/setup
 
-build: setup
-	@cargo build --locked -p consilium-cli
+build: ## Build the command line tool and the programs of a mesh, with what they need and no more.
+	@scripts/setup python protoc onnxruntime models
+	@cargo build --locked -p consilium-cli -p consilium-router -p consilium-expert
 
 demo: build ## Start the clinic mesh in one process, ask it its demo questions, check who answered.
 	@$(CONSILIUM) demo $(MESH)
@@ -25,11 +27,22 @@ up: build ## Start a mesh in one process and keep it running (MESH=path/to/mesh.
 test: setup ## Run every test there is.
 	@scripts/test
 
-lint: setup ## Formatting, clippy, buf and ruff; warnings are errors.
+# Both steps build the whole workspace, although the second one needs a part of it: cargo chooses the features of shared
+# dependencies by what is built together, and a smaller choice would compile half of them again.
+faults: setup ## Kill, stop and starve real processes under load, and print what callers noticed (FAULT=part of a name).
+	@cargo test --workspace --locked --no-run
+	@cargo test --workspace --locked --test faults -- $(FAULT)
+
+bench: setup ## Measure a router with a thousand registered instances, in release builds.
+	@cargo build --workspace --locked --release --bins --bench registry
+	@cargo bench --workspace --locked --bench registry
+
+lint: setup ## Formatting, clippy, buf, ruff and go vet; warnings are errors.
 	@cargo fmt --all --check
 	@cargo clippy --workspace --all-targets --locked -- -D warnings
 	@cd proto && npx --no-install buf lint
 	@.venv/bin/ruff check models
+	@scripts/lint-go
 
 fmt: ## Format the Rust code.
 	@cargo fmt --all
