@@ -92,6 +92,15 @@ impl Target {
 /// # Errors
 /// [`Error`] when the address or the certificates cannot be used.
 pub fn channel(target: &Target) -> Result<Channel, Error> {
+    Ok(endpoint(target)?.connect_lazy())
+}
+
+/// Whether a channel could be made, without making one.
+pub(crate) fn check(target: &Target) -> Result<(), Error> {
+    endpoint(target).map(drop)
+}
+
+fn endpoint(target: &Target) -> Result<Endpoint, Error> {
     let address = || target.address.clone();
     if !is_address(&target.address) {
         return Err(Error::Address { address: address() });
@@ -123,7 +132,7 @@ pub fn channel(target: &Target) -> Result<Channel, Error> {
         }
         endpoint = endpoint.tls_config(config).map_err(|source| Error::Tls { address: address(), source })?;
     }
-    Ok(endpoint.connect_lazy())
+    Ok(endpoint)
 }
 
 const PEM: &[u8] = b"-----BEGIN CERTIFICATE-----";

@@ -2,6 +2,7 @@
 //! connect, health, drain, configuration, logs and metrics. Nothing here knows a model, a query or an answer.
 
 pub mod admin;
+pub mod backoff;
 pub mod config;
 pub mod dial;
 pub mod drain;
@@ -13,6 +14,7 @@ pub mod logs;
 pub mod message;
 pub mod methods;
 pub mod metrics;
+pub mod process;
 pub mod registry;
 pub mod serve;
 

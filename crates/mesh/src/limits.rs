@@ -45,6 +45,10 @@ pub(crate) const MAX_LOCAL_RESETS: usize = 256;
 pub(crate) const SERVER_PING_INTERVAL: Duration = Duration::from_secs(10);
 pub(crate) const SERVER_PING_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How often a server of ours may be pinged: a peer that hangs is found within twice this time. Stock gRPC servers close
+/// a connection that pings at this pace, so only those that announce it are pinged.
+pub const KEEPALIVE: Duration = Duration::from_secs(1);
+
 /// From the first packet of a connection to its first byte, and for the TLS handshake.
 pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);

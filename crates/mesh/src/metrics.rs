@@ -19,6 +19,10 @@ pub const RPC_SERVER_CALL_DURATION: &str = "rpc_server_call_duration";
 pub const RPC_SERVER_IN_FLIGHT: &str = "consilium_rpc_server_in_flight";
 pub const RPC_SERVER_SHED: &str = "consilium_rpc_server_shed";
 pub const RPC_SERVER_PANICS: &str = "consilium_rpc_server_panics";
+pub const REGISTRY_UP: &str = "consilium_registry_up";
+pub const REGISTRY_LISTS: &str = "consilium_registry_lists";
+pub const REGISTRY_EXPIRED: &str = "consilium_registry_expired_instances";
+pub const REGISTRY_ANNOUNCEMENTS: &str = "consilium_registry_announcements";
 
 /// OpenTelemetry's advisory boundaries, in seconds.
 const SECONDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
@@ -87,6 +91,35 @@ impl Default for RpcMetrics {
             shed: Family::default(),
             panics: Family::default(),
         }
+    }
+}
+
+/// What a process sees of a registry that is elsewhere.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct RegistryMetrics {
+    /// 1 while the registry can be followed, 0 while the last table is all there is.
+    pub(crate) up: Gauge,
+    pub(crate) lists: Counter,
+    pub(crate) expired: Gauge,
+    pub(crate) announcements: Counter,
+}
+
+impl RegistryMetrics {
+    /// Those of a process that follows the registry.
+    pub(crate) fn of_follower(&self, page: &Metrics) {
+        page.register(|registry| {
+            registry.register(REGISTRY_UP, "Whether the registry can be followed", self.up.clone());
+            registry.register(REGISTRY_LISTS, "Times that the whole mesh was listed", self.lists.clone());
+            registry.register(REGISTRY_EXPIRED, "Instances kept past their registration", self.expired.clone());
+        });
+    }
+
+    /// Those of a process that announces instances.
+    pub(crate) fn of_announcer(&self, page: &Metrics) {
+        page.register(|registry| {
+            let help = "Times that an instance was announced: once, and again whenever its registration was lost";
+            registry.register(REGISTRY_ANNOUNCEMENTS, help, self.announcements.clone());
+        });
     }
 }
 

@@ -75,10 +75,7 @@ pub struct ModelRef {
 impl Card {
     /// SHA-256 over the card's canonical JSON (keys sorted, no white space), lower-case hexadecimal.
     pub fn digest(&self) -> String {
-        Sha256::digest(self.canonical()).iter().fold(String::with_capacity(64), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
+        sha256(&self.canonical())
     }
 
     /// Whether a registry takes this card.
@@ -106,6 +103,14 @@ impl Card {
     fn canonical(&self) -> Vec<u8> {
         serde_json::to_value(self).map(|value| value.to_string().into_bytes()).unwrap_or_default()
     }
+}
+
+/// As lower-case hexadecimal.
+pub(super) fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
 }
 
 /// Names become parts of registry keys and of health service names.

@@ -17,7 +17,9 @@ pub struct MemoryRegistry {
 
 impl MemoryRegistry {
     pub fn new(mesh: impl Into<Arc<str>>) -> Self {
-        Self { mesh: mesh.into(), snapshots: Arc::new(watch::Sender::new(Arc::default())) }
+        // An empty mesh is known to be empty.
+        let empty = Arc::new(Snapshot { revision: 1, ..Snapshot::default() });
+        Self { mesh: mesh.into(), snapshots: Arc::new(watch::Sender::new(empty)) }
     }
 
     pub fn mesh(&self) -> &str {
@@ -56,6 +58,9 @@ impl Registry for MemoryRegistry {
         self.snapshots.subscribe()
     }
 
+    /// Never needed: what vanishes here is gone for certain.
+    fn forget(&self, _: &Instance) {}
+
     async fn retire(&self, expert: &str, version: &str) -> Result<(), Error> {
         let unknown = || Error::Unknown { expert: expert.to_owned(), version: version.to_owned() };
         let mut outcome = Err(unknown());
@@ -75,7 +80,7 @@ impl Registry for MemoryRegistry {
 }
 
 fn instance(record: Record) -> Arc<Instance> {
-    Arc::new(Instance { address: record.address.clone(), record })
+    Arc::new(Instance::announced(record))
 }
 
 /// An instance as it was registered. What it is now is in the snapshot only.

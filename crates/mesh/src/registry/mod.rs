@@ -2,9 +2,13 @@
 //! What an expert says of itself is in `card`, what a process says of itself in `record`. No picking, no dialling.
 
 mod card;
+mod etcd;
 mod memory;
 mod record;
+mod settings;
 mod snapshot;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 use std::{fmt::Debug, sync::Arc};
 
@@ -12,8 +16,10 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 pub use card::{Card, MAX_CARD_BYTES, ModelRef, Price, Slo};
+pub use etcd::EtcdRegistry;
 pub use memory::MemoryRegistry;
 pub use record::{Cost, CostUnit, RECORD_SCHEMA, Record, State, Track};
+pub use settings::{EtcdSettings, EtcdTls, Settings};
 pub use snapshot::{Expert, Instance, Snapshot};
 
 /// A place to announce instances and to watch everybody else's.
@@ -29,8 +35,13 @@ pub trait Registry: Send + Sync + Debug {
     /// cannot be reached.
     async fn register(&self, card: Card, record: Record) -> Result<Box<dyn Registration>, Error>;
 
-    /// The mesh as this registry knows it. The receiver always holds a whole snapshot, never a difference.
+    /// The mesh as this registry knows it. The receiver always holds a whole snapshot, never a difference. Revision 0 is
+    /// the one before anything was heard: not even that nobody is there.
     fn watch(&self) -> watch::Receiver<Arc<Snapshot>>;
+
+    /// Somebody looked for an [expired](Instance::expired) instance where it used to be, and nobody answered: it need not
+    /// be listed any longer. One that is listed as anything else stays.
+    fn forget(&self, instance: &Instance);
 
     /// Forgets a card for good. The gate then no longer knows the expert version.
     ///

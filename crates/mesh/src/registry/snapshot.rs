@@ -8,7 +8,7 @@ use super::{Card, Record, State};
 /// `Arc::ptr_eq` what it has to look at again.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Snapshot {
-    /// Grows with every change.
+    /// Grows with every change. 0: nothing was heard yet.
     pub revision: u64,
     pub experts: BTreeMap<String, Arc<Expert>>,
 }
@@ -27,6 +27,16 @@ pub struct Instance {
     /// `host:port`
     pub address: String,
     pub record: Record,
+    /// Its registration ran out without a word. That alone does not mean that it is gone: the registry may have lost it,
+    /// so it is listed until somebody who called it says so, see [`Registry::forget`](super::Registry::forget).
+    pub expired: bool,
+}
+
+impl Instance {
+    /// As a record announces it.
+    pub(super) fn announced(record: Record) -> Self {
+        Self { address: record.address.clone(), record, expired: false }
+    }
 }
 
 impl Expert {

@@ -1,46 +1,12 @@
-use std::{collections::BTreeMap, time::Duration};
-
 use super::*;
-use crate::registry::{Cost, RECORD_SCHEMA, Slo, Track};
+use crate::registry::testing;
 
 fn card(expert: &str, summary: &str) -> Card {
-    Card {
-        expert: expert.into(),
-        version: "1".into(),
-        summary: summary.into(),
-        examples: Vec::new(),
-        serves: BTreeMap::new(),
-        accepts: vec!["text".into()],
-        task: "embed".into(),
-        slo: Slo { latency: Duration::from_millis(100), objective: 0.99, first_token: None },
-        price: None,
-        idempotent: true,
-        hedge: false,
-        models: Vec::new(),
-    }
+    Card { summary: summary.into(), ..testing::card(expert) }
 }
 
 fn record(expert: &str, instance: &str, epoch: &str) -> Record {
-    Record {
-        schema: RECORD_SCHEMA,
-        instance: instance.into(),
-        epoch: epoch.into(),
-        expert: expert.into(),
-        address: "127.0.0.1:7000".into(),
-        version: "1".into(),
-        state: State::Serving,
-        track: Track::Live,
-        card_digest: String::new(),
-        models: Vec::new(),
-        zone: String::new(),
-        tls: false,
-        server_name: String::new(),
-        executors: 1,
-        batch_units: 1024,
-        cost: Cost::default(),
-        keepalive_ms: None,
-        software: "test".into(),
-    }
+    Record { epoch: epoch.into(), ..testing::record(expert, instance) }
 }
 
 fn state(snapshot: &Snapshot, expert: &str, instance: &str) -> Option<State> {

@@ -1,0 +1,181 @@
+use super::*;
+use crate::registry::{
+    Track,
+    testing::{card, record},
+};
+
+pub(in crate::registry::etcd) fn table_of(records: &[Record], cards: &[Card]) -> Table {
+    let mut table = Table::default();
+    for record in records {
+        put(&mut table, record);
+    }
+    for card in cards {
+        put_card(&mut table, card);
+    }
+    table
+}
+
+fn put(table: &mut Table, record: &Record) {
+    let place = Place::of(record.track);
+    let key = Key::Instance { place, expert: &record.expert, instance: &record.instance };
+    table.put(&key, record.encode().unwrap().as_bytes());
+}
+
+fn put_card(table: &mut Table, card: &Card) {
+    let key = Key::Card { expert: &card.expert, version: &card.version };
+    table.put(&key, &serde_json::to_vec(card).unwrap());
+}
+
+fn delete(table: &mut Table, record: &Record, now: Instant) {
+    let place = Place::of(record.track);
+    table.delete(&Key::Instance { place, expert: &record.expert, instance: &record.instance }, now);
+}
+
+fn instance(table: &Table, expert: &str, instance: &str) -> Option<Arc<Instance>> {
+    table.snapshot().experts.get(expert)?.instances.get(instance).cloned()
+}
+
+fn draining(record: Record) -> Record {
+    Record { state: State::Draining, ..record }
+}
+
+#[tokio::test]
+async fn who_says_goodbye_is_removed_and_who_does_not_is_kept_and_marked() {
+    let now = Instant::now();
+    let (a, b) = (record("labs", "a"), record("labs", "b"));
+    let mut table = table_of(&[a.clone(), b.clone()], &[card("labs")]);
+    put(&mut table, &draining(a.clone()));
+    delete(&mut table, &a, now);
+    assert_eq!(instance(&table, "labs", "a"), None);
+    delete(&mut table, &b, now);
+    assert!(instance(&table, "labs", "b").unwrap().expired);
+    assert_eq!(table.expired(), 1);
+    put(&mut table, &b);
+    assert!(!instance(&table, "labs", "b").unwrap().expired, "it came back");
+}
+
+#[tokio::test]
+async fn one_that_expired_goes_when_somebody_found_nobody_there() {
+    let now = Instant::now();
+    let (a, b) = (record("labs", "a"), record("labs", "b"));
+    let mut table = table_of(&[a.clone(), b], &[card("labs")]);
+    let listed = instance(&table, "labs", "a").unwrap();
+    assert_eq!(table.forget(&listed, now), Forgotten::No, "its registration stands");
+    delete(&mut table, &a, now);
+    let restarted = Instance { record: Record { epoch: "2".into(), ..a.clone() }, ..Instance::clone(&listed) };
+    assert_eq!(table.forget(&restarted, now), Forgotten::No, "another start of it");
+    assert_eq!(table.forget(&listed, now), Forgotten::Yes);
+    assert_eq!(instance(&table, "labs", "a"), None);
+    assert!(table.snapshot().experts["labs"].cards.contains_key("1"), "its card stays");
+}
+
+#[tokio::test]
+async fn many_that_vanish_together_are_held_for_a_minute() {
+    let start = Instant::now();
+    let records: Vec<_> = (0..4).map(|at| record("labs", &format!("i{at}"))).collect();
+    let mut table = table_of(&records, &[]);
+    delete(&mut table, &records[0], start);
+    delete(&mut table, &records[1], start + Duration::from_secs(30));
+    let gone: Vec<_> = ["i0", "i1"].map(|id| instance(&table, "labs", id).unwrap()).to_vec();
+    let soon = start + Duration::from_secs(59);
+    assert_eq!(table.forget(&gone[0], soon), Forgotten::Held);
+    // The first one's minute is over, so the second one vanished alone.
+    let later = start + Duration::from_secs(61);
+    assert_eq!(table.forget(&gone[1], later), Forgotten::Yes);
+    assert_eq!(table.forget(&gone[0], later), Forgotten::Yes);
+}
+
+#[tokio::test]
+async fn those_already_forgotten_count_among_many() {
+    let now = Instant::now();
+    let records: Vec<_> = (0..8).map(|at| record("labs", &format!("i{at}"))).collect();
+    let mut table = table_of(&records, &[]);
+    delete(&mut table, &records[0], now);
+    let first = instance(&table, "labs", "i0").unwrap();
+    assert_eq!(table.forget(&first, now), Forgotten::Yes, "one of eight");
+    delete(&mut table, &records[1], now);
+    let second = instance(&table, "labs", "i1").unwrap();
+    assert_eq!(table.forget(&second, now), Forgotten::Held, "two of eight within a minute");
+}
+
+#[tokio::test]
+async fn a_list_is_compared_and_what_did_not_change_stays_the_same() {
+    let now = Instant::now();
+    let (a, b) = (record("labs", "a"), record("labs", "b"));
+    let mut table = table_of(&[a.clone(), b], &[card("labs")]);
+    let (kept, revision) = (instance(&table, "labs", "a").unwrap(), table.snapshot().revision);
+    let list = |records: &[Record]| -> Vec<(String, Vec<u8>)> {
+        records.iter().map(|record| (record.instance.clone(), record.encode().unwrap().into_bytes())).collect()
+    };
+    let labs = |list: &[(String, Vec<u8>)], table: &mut Table| {
+        let card = serde_json::to_vec(&card("labs")).unwrap();
+        let mut entries = vec![(Key::Card { expert: "labs", version: "1" }, card.as_slice())];
+        let place = Place::Experts;
+        entries.extend(
+            list.iter().map(|(instance, value)| (Key::Instance { place, expert: "labs", instance }, value.as_slice())),
+        );
+        table.replace(entries, now);
+    };
+    let c = record("labs", "c");
+    labs(&list(&[a.clone(), c]), &mut table);
+    assert!(Arc::ptr_eq(&kept, &instance(&table, "labs", "a").unwrap()));
+    assert!(instance(&table, "labs", "b").unwrap().expired);
+    assert!(!instance(&table, "labs", "c").unwrap().expired);
+    assert!(table.snapshot().revision > revision);
+    let revision = table.snapshot().revision;
+    labs(&list(&[a, record("labs", "c")]), &mut table);
+    assert_eq!(table.snapshot().revision, revision, "nothing new");
+}
+
+#[test]
+fn an_empty_list_is_news_the_first_time() {
+    let mut table = Table::default();
+    assert_eq!(table.snapshot().revision, 0);
+    table.replace([], Instant::now());
+    assert_eq!(table.snapshot().revision, 1);
+}
+
+#[tokio::test]
+async fn a_card_that_the_registry_lost_stays_while_somebody_serves_it() {
+    let now = Instant::now();
+    let a = record("labs", "a");
+    let mut table = table_of(std::slice::from_ref(&a), &[card("labs"), card("idle")]);
+    table.delete(&Key::Card { expert: "idle", version: "1" }, now);
+    assert!(!table.snapshot().experts.contains_key("idle"), "retired");
+    table.delete(&Key::Card { expert: "labs", version: "1" }, now);
+    assert!(table.snapshot().experts["labs"].cards.contains_key("1"), "somebody serves it");
+    put(&mut table, &draining(a.clone()));
+    delete(&mut table, &a, now);
+    assert!(!table.snapshot().experts.contains_key("labs"), "nobody does any longer");
+}
+
+#[tokio::test]
+async fn moving_to_another_track_is_no_expiry() {
+    let now = Instant::now();
+    let live = record("labs", "a");
+    let canary = Record { track: Track::Canary, ..live.clone() };
+    let mut table = table_of(std::slice::from_ref(&live), &[]);
+    put(&mut table, &canary);
+    delete(&mut table, &live, now);
+    let known = instance(&table, "labs", "a").unwrap();
+    assert_eq!((known.record.track, known.expired), (Track::Canary, false));
+}
+
+#[test]
+fn what_cannot_be_read_changes_nothing() {
+    let a = record("labs", "a");
+    let mut table = table_of(std::slice::from_ref(&a), &[card("labs")]);
+    let before = Arc::clone(table.snapshot());
+    let at = |instance| Key::Instance { place: Place::Experts, expert: "labs", instance };
+    let other = record("labs", "b").encode().unwrap();
+    let nowhere = Record { address: "nowhere".into(), ..a }.encode().unwrap();
+    for value in [b"".as_slice(), b"\xff", b"{}", b"[1]", other.as_bytes(), nowhere.as_bytes()] {
+        table.put(&at("a"), value);
+    }
+    let card_key = Key::Card { expert: "labs", version: "1" };
+    let huge = Card { examples: vec!["x".repeat(crate::registry::MAX_CARD_BYTES)], ..card("labs") };
+    for value in [b"{}".to_vec(), serde_json::to_vec(&card("other")).unwrap(), serde_json::to_vec(&huge).unwrap()] {
+        table.put(&card_key, &value);
+    }
+    assert!(Arc::ptr_eq(&before, table.snapshot()));
+}
