@@ -45,5 +45,6 @@ pub use error::Error;
 pub use manifest::{FileEntry, Kind, Manifest, TensorEntry, TokenizerEntry};
 pub use package::{Inspection, inspect};
 pub use queue::Load;
+pub use runtime::locate;
 pub use store::{Store, StoreOptions};
 pub use tensor::{DataType, Tensor, UnknownDataType};

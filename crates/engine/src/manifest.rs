@@ -11,6 +11,8 @@ use crate::tensor::DataType;
 
 /// The only schema there is so far.
 const SCHEMA: u64 = 1;
+/// The output that is a text's vector, where a model has several.
+const EMBEDDING: &str = "embedding";
 
 /// What the model eats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -146,6 +148,24 @@ impl Manifest {
     /// The output of that name.
     pub fn output(&self, name: &str) -> Option<&TensorEntry> {
         self.outputs.iter().find(|output| output.name == name)
+    }
+
+    /// Which output is the vector of a text, and how wide it is: the one called `embedding`, or the only one there is,
+    /// with rows `[-1, width]`. `Err` says why the model is no sentence encoder.
+    pub fn embedding(&self) -> Result<(usize, usize), &'static str> {
+        if self.kind != Kind::Text {
+            return Err("takes tensors; an encoder takes text");
+        }
+        let output = match self.outputs.iter().position(|output| output.name == EMBEDDING) {
+            Some(named) => named,
+            None if self.outputs.len() == 1 => 0,
+            None => return Err("has several outputs and none is called `embedding`"),
+        };
+        let width = match self.outputs.get(output).map(|output| output.shape.as_slice()) {
+            Some([_, width]) => usize::try_from(*width).ok().filter(|&width| width > 0),
+            _ => None,
+        };
+        width.map(|width| (output, width)).ok_or("has an embedding without a fixed width, [-1, n]")
     }
 
     /// Whether requests can be joined: the first dimension of every input and output is free.
@@ -370,5 +390,21 @@ mod tests {
     fn a_text_model_without_its_inputs_is_refused() {
         let found = problems(|manifest| manifest["inputs"][0]["name"] = json!("ids"));
         assert!(found.contains(&"inputs: a text model takes input_ids".to_owned()), "{found:#?}");
+    }
+    #[test]
+    fn a_sentence_encoder_has_one_vector_of_a_fixed_width() {
+        let embedding = |kind: &str, outputs: &[(&str, Value)]| {
+            let manifest = Manifest::parse(sample().to_string().as_bytes()).unwrap();
+            let entry = |(name, shape): &(&str, Value)| json!({"name": name, "datatype": "FP32", "shape": shape});
+            let outputs = serde_json::from_value(outputs.iter().map(entry).collect()).unwrap();
+            let kind = serde_json::from_value(json!(kind)).unwrap();
+            Manifest { kind, outputs, ..manifest }.embedding()
+        };
+        let (row, free) = (json!([-1, 3]), json!([-1, -1]));
+        assert_eq!(embedding("text", &[("urgency", row.clone())]), Ok((0, 3)));
+        assert_eq!(embedding("text", &[("pooled", free.clone()), ("embedding", row.clone())]), Ok((1, 3)));
+        assert!(embedding("text", &[("a", row.clone()), ("b", row.clone())]).is_err());
+        assert!(embedding("text", &[("embedding", free)]).is_err());
+        assert!(embedding("tensors", &[("embedding", row)]).is_err());
     }
 }

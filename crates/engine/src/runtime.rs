@@ -1,5 +1,6 @@
-//! ONNX Runtime itself: loaded once per process, silent, and without telemetry.
+//! ONNX Runtime itself: found where it is installed, loaded once per process, silent, and without telemetry.
 
+use std::env;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -19,6 +20,39 @@ const SYSTEM_LIBRARY: &str = "libonnxruntime.so";
 /// A process can hold one ONNX Runtime, and `ort` refuses a second environment even after the first was dropped, so the
 /// first one stays. Several stores (in tests, say) share it.
 static LOADED: Mutex<Option<(PathBuf, Environment)>> = Mutex::new(None);
+
+/// The ONNX Runtime library for a program: what was asked for, else what `ORT_DYLIB_PATH` says, else beside this program
+/// or in `../lib`, else in `.tools/lib` of the project that `near` (a file or a directory) or the current directory lies
+/// in.
+///
+/// `Err(Runtime)` when the path that was asked for is no file, or none was and nothing is found.
+pub fn locate(asked: Option<&Path>, near: &Path) -> Result<PathBuf, Error> {
+    let failed = |problem: String| Error::Runtime { problem, source: None };
+    if let Some(path) = asked.map(Path::to_owned).or_else(configured) {
+        return if path.is_file() { Ok(path) } else { Err(failed(format!("{} is no file", path.display()))) };
+    }
+    let program = env::current_exe().ok().and_then(|program| program.parent().map(Path::to_owned));
+    let roots = [near.canonicalize().ok(), env::current_dir().ok()].into_iter().flatten();
+    let library = Path::new(SYSTEM_LIBRARY);
+    installed(library, program.as_deref(), roots)
+        .ok_or_else(|| failed(format!("{} is not installed", library.display())))
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the variable that every program on `ort` reads, and nobody else's setting"
+)]
+fn configured() -> Option<PathBuf> {
+    env::var_os("ORT_DYLIB_PATH").map(PathBuf::from)
+}
+
+/// The first of `library` beside the program, in `../lib`, and in `.tools/lib` of each root and the directories above it.
+fn installed(library: &Path, program: Option<&Path>, roots: impl Iterator<Item = PathBuf>) -> Option<PathBuf> {
+    let beside = program.into_iter().flat_map(|dir| [dir.join(library), dir.join("../lib").join(library)]);
+    let tools =
+        roots.flat_map(|root| root.ancestors().map(|dir| dir.join(".tools/lib").join(library)).collect::<Vec<_>>());
+    beside.chain(tools).find(|path| path.is_file())
+}
 
 /// Loads the library, or gives the one that is loaded. `None` asks the system's dynamic loader.
 ///
@@ -64,6 +98,30 @@ pub(crate) fn without_values(message: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_library_that_was_asked_for_has_to_be_there() {
+        let error = locate(Some(Path::new("no/such/library.so")), Path::new(".")).unwrap_err();
+        assert_eq!(error.to_string(), "onnx runtime: no/such/library.so is no file");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert_eq!(locate(Some(file.path()), Path::new("no/such/mesh.yaml")).unwrap(), file.path());
+    }
+
+    #[test]
+    fn it_is_looked_for_beside_the_program_and_then_in_the_project() {
+        let dir = tempfile::tempdir().unwrap();
+        let (library, program) = (Path::new("libx.so"), dir.path().join("usr/bin"));
+        let root = dir.path().join("project/meshes/clinic/mesh.yaml");
+        let find = || installed(library, Some(&program), [root.clone()].into_iter());
+        assert_eq!(find(), None);
+        for place in ["project/.tools/lib", "usr/lib", "usr/bin"] {
+            std::fs::create_dir_all(dir.path().join(place)).unwrap();
+            std::fs::create_dir_all(&program).unwrap();
+            std::fs::write(dir.path().join(place).join(library), "").unwrap();
+            let found = find().unwrap().canonicalize().unwrap();
+            assert_eq!(found, dir.path().canonicalize().unwrap().join(place).join(library));
+        }
+    }
 
     #[test]
     fn a_kernels_words_are_left_out() {

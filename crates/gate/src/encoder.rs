@@ -26,7 +26,7 @@ pub enum EncodeError {
     Failed(#[source] Box<dyn StdError + Send + Sync>),
 }
 
-/// The model's first output is the vector, as in every encoder package: `embedding [-1, width]`.
+/// Only a model with an [embedding](consilium_engine::Manifest::embedding) is an encoder; any other fails with every text.
 #[async_trait]
 impl Encoder for Engine {
     fn digest(&self) -> &str {
@@ -34,10 +34,11 @@ impl Encoder for Engine {
     }
 
     async fn encode(&self, text: &str, deadline: Instant) -> Result<Vec<f32>, EncodeError> {
+        let (embedding, _) = self.manifest().embedding().map_err(|problem| EncodeError::Invalid { problem })?;
         match self.text(text, Call { deadline }).await {
-            Ok(output) => match output.outputs.into_iter().next() {
-                Some(first) => Ok(first.values),
-                None => Err(EncodeError::Invalid { problem: "the model has no output" }),
+            Ok(output) => match output.outputs.into_iter().nth(embedding) {
+                Some(row) => Ok(row.values),
+                None => Err(EncodeError::Invalid { problem: "the output of the embedding is missing" }),
             },
             Err(Error::DeadlineExceeded) => Err(EncodeError::DeadlineExceeded),
             Err(error) => Err(EncodeError::Failed(Box::new(error))),

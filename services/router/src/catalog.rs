@@ -3,9 +3,9 @@
 
 use std::{cmp::Ordering, collections::BTreeMap, sync::Arc};
 
-use consilium_mesh::registry::{Card, Expert, Snapshot};
+use consilium_mesh::registry::{Card, Expert, Instance, Snapshot};
 
-use crate::balance::{Connect, Pool};
+use crate::balance::{Connect, Health, Pool};
 
 /// Everything the router knows at one moment.
 #[derive(Debug, Default)]
@@ -47,7 +47,25 @@ impl Catalog {
         self.snapshot.experts.get(expert).is_some_and(|expert| expert.cards.contains_key(version))
     }
 
-    /// The pinned version, else the newest with a live instance, else the newest.
+    /// What is known of an instance; one that no channel can be made to is unreachable.
+    pub(crate) fn health(&self, instance: &Instance) -> Health {
+        let pool = self.pools.get(&instance.record.expert);
+        pool.map_or(Health::Unreachable, |pool| pool.health(&instance.record.instance))
+    }
+
+    /// Instances whose registration has run out and which cannot be reached either: they are gone.
+    pub(crate) fn lost(&self) -> impl Iterator<Item = &Arc<Instance>> {
+        let instances = self.snapshot.experts.values().flat_map(|expert| expert.instances.values());
+        instances.filter(|instance| instance.expired && self.health(instance) == Health::Unreachable)
+    }
+
+    /// See [`Pool::readmit`].
+    pub(crate) fn readmit(&self) {
+        self.pools.values().for_each(|pool| pool.readmit());
+    }
+
+    /// The pinned version, else the newest that is sound, else the newest that may be called all the same, else the
+    /// newest.
     pub(crate) fn target(&self, expert: &str, pinned: Option<&str>) -> Option<Target<'_>> {
         let known = self.snapshot.experts.get(expert)?;
         let pool = self.pools.get(expert);
@@ -56,9 +74,10 @@ impl Catalog {
             let card = known.cards.get(version)?;
             return Some(Target { card, live: live(version) });
         }
-        let mut cards = newest_first(known);
+        let cards = newest_first(known);
         let newest = *cards.first()?;
-        let card = cards.drain(..).find(|card| live(&card.version) > 0).unwrap_or(newest);
+        let sound = cards.iter().find(|card| pool.is_some_and(|pool| pool.is_sound(&card.version)));
+        let card = sound.or_else(|| cards.iter().find(|card| live(&card.version) > 0)).map_or(newest, |card| *card);
         Some(Target { card, live: live(&card.version) })
     }
 }

@@ -8,7 +8,10 @@ use std::{
 };
 
 use consilium_gate::Options as GateOptions;
-use consilium_mesh::config::{self, Mistake, Mistakes, Overlay, Source};
+use consilium_mesh::{
+    config::{self, Mistake, Mistakes, Overlay, Source},
+    registry,
+};
 use serde::{Deserialize, Serialize};
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:7600";
@@ -42,8 +45,11 @@ pub struct Config {
     pub reflection: bool,
     /// The directory that holds one directory for each model.
     pub models: PathBuf,
-    /// The files that describe the experts, sorted.
+    /// The files that describe the experts, sorted. None for a router of its own, which meets its experts in the
+    /// registry.
     pub experts: Vec<PathBuf>,
+    /// Where instances meet.
+    pub registry: registry::Settings,
     pub gate: GateOptions,
 }
 
@@ -51,32 +57,48 @@ impl Config {
     /// Reads `mesh.yaml`, with `overlay` on top.
     ///
     /// # Errors
-    /// Every mistake that shows without the experts; [`Config::check_experts`] finds the others.
+    /// Every mistake that shows without the experts; [`Config::check_experts`] finds the others in a mesh that runs
+    /// with its experts, [`Config::check_alone`] in a router of its own.
     pub fn load(path: &Path, overlay: &Overlay) -> Result<Self, Mistakes> {
         let source = Source::read(path)?;
         let raw: Raw = config::parse(&source, overlay)?;
         raw.check(&source.file, path.parent().unwrap_or(Path::new("")))
     }
 
-    /// What is wrong in view of the mesh's experts: names that rules and fallback speak of, names that clash.
+    /// What is wrong in view of the mesh's experts: that there are none, names that rules and fallback speak of, names
+    /// that clash.
     pub fn check_experts(&self, file: &str, experts: &[&str]) -> Mistakes {
-        let mut mistakes = Mistakes::default();
+        let mut found = Found { file, mistakes: Mistakes::default() };
         if experts.contains(&self.name.as_str()) {
-            mistakes.push(Mistake {
-                file: file.to_owned(),
-                path: "name".into(),
-                problem: format!("{:?} is also the name of an expert", self.name),
-                expected: "a name of the mesh's own: clients address mesh and experts by name".into(),
-            });
+            let expected = "a name of the mesh's own: clients address mesh and experts by name";
+            found.add("name", format!("{:?} is also the name of an expert", self.name), expected);
         }
-        mistakes.extend(self.gate.check(experts).into_iter().map(|mistake| Mistake {
-            file: file.to_owned(),
-            path: mistake.path,
-            problem: mistake.problem,
-            expected: mistake.expected,
-        }));
-        mistakes
+        if self.experts.is_empty() {
+            found.add("experts", "missing".into(), "files that describe experts, for example [experts/*/expert.yaml]");
+            // With nobody there, everything that speaks of an expert would look wrong as well.
+            found.gate(&self.gate, &named(&self.gate));
+        } else {
+            found.gate(&self.gate, experts);
+        }
+        found.mistakes
     }
+
+    /// What is wrong for a router of its own. Its experts come and go, so that their names cannot be wrong.
+    pub fn check_alone(&self, file: &str) -> Mistakes {
+        let mut found = Found { file, mistakes: Mistakes::default() };
+        if self.registry.etcd.is_none() {
+            let expected = "where the router meets its experts, for example {endpoints: [http://127.0.0.1:2379]}";
+            found.add("registry.etcd", "missing".into(), expected);
+        }
+        found.gate(&self.gate, &named(&self.gate));
+        found.mistakes
+    }
+}
+
+/// The experts that the gate's options speak of.
+fn named(gate: &GateOptions) -> Vec<&str> {
+    let of_rules = gate.rules.iter().flat_map(|rule| [&rule.require, &rule.prefer, &rule.forbid]).flatten();
+    gate.fallback.iter().chain(of_rules).map(String::as_str).collect()
 }
 
 /// As written. What may be left out is optional here, so that everything wrong is reported together.
@@ -104,11 +126,13 @@ struct Raw {
     #[serde(default)]
     experts: Vec<String>,
     #[serde(default)]
+    registry: registry::Settings,
+    #[serde(default)]
     gate: GateOptions,
 }
 
 impl Raw {
-    fn check(self, file: &str, base: &Path) -> Result<Config, Mistakes> {
+    fn check(mut self, file: &str, base: &Path) -> Result<Config, Mistakes> {
         let mut found = Found { file, mistakes: Mistakes::default() };
         if !is_dns_label(&self.name) {
             let expected = format!("1 to {MAX_NAME_BYTES} lower-case letters, digits and '-', not at either end");
@@ -137,6 +161,7 @@ impl Raw {
             found.add("gate.encoder", "missing".into(), "the name of a model that turns texts into vectors");
         }
         let experts = found.experts(base, &self.experts);
+        found.mistakes.extend(self.registry.check(file, base));
         found.mistakes.into_result()?;
         Ok(Config {
             name: self.name,
@@ -149,6 +174,7 @@ impl Raw {
             reflection: self.reflection.unwrap_or(true),
             models,
             experts,
+            registry: self.registry,
             gate: self.gate,
         })
     }
@@ -164,6 +190,12 @@ impl Found<'_> {
     fn add(&mut self, path: &str, problem: String, expected: &str) {
         let (file, path, expected) = (self.file.to_owned(), path.to_owned(), expected.to_owned());
         self.mistakes.push(Mistake { file, path, problem, expected });
+    }
+
+    fn gate(&mut self, options: &GateOptions, experts: &[&str]) {
+        for consilium_gate::Mistake { path, problem, expected } in options.check(experts) {
+            self.add(&path, problem, &expected);
+        }
     }
 
     fn address(&mut self, path: &str, text: &str) -> SocketAddr {
@@ -182,9 +214,6 @@ impl Found<'_> {
 
     /// The files that the patterns name. A pattern that names none is a mistake: a typo would lose an expert.
     fn experts(&mut self, base: &Path, patterns: &[String]) -> Vec<PathBuf> {
-        if patterns.is_empty() {
-            self.add("experts", "missing".into(), "files that describe experts, for example [experts/*/expert.yaml]");
-        }
         let mut files = Vec::new();
         for (at, pattern) in patterns.iter().enumerate() {
             let complete = base.join(pattern);
@@ -214,3 +243,6 @@ fn is_dns_label(name: &str) -> bool {
         && !name.starts_with('-')
         && !name.ends_with('-')
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,21 +1,23 @@
 //! Keeps the router's view in step with the registry: endpoints at once, the gate's knowledge as soon as it is fitted.
+//! What the instances' health changes, it tells the registry and whoever watches the catalogue; picks know by themselves.
 
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use consilium_gate::{Gate, Profile};
 use consilium_mesh::{
-    dial,
     health::Latch,
-    registry::{Card, Instance, Snapshot},
+    registry::{Card, Registry, Snapshot},
 };
 use futures::{FutureExt, future::BoxFuture};
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
 
 use crate::{
-    balance::Connect,
+    balance::{Lines, News},
     catalog::{Catalog, newest_first},
 };
 
@@ -25,16 +27,22 @@ const FIT_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// How often the first fit is tried.
 const FIRST_FITS: usize = 3;
 
+/// How long news of the instances' health is collected before it is passed on: a machine that dies takes many with it.
+const COLLECT: Duration = Duration::from_millis(50);
+
 /// The one writer of the catalogue.
 #[derive(Debug)]
 pub(crate) struct Learner {
-    pub(crate) snapshots: watch::Receiver<Arc<Snapshot>>,
+    pub(crate) registry: Arc<dyn Registry>,
+    pub(crate) lines: Lines,
     /// What requests are routed by.
     pub(crate) catalog: Arc<ArcSwap<Catalog>>,
     pub(crate) gate: Arc<Gate>,
     /// Tells everybody else, once the gate knows as well.
     pub(crate) published: watch::Sender<Arc<Catalog>>,
-    /// Set after the first time.
+    /// Set once the registry was heard of.
+    pub(crate) heard: Latch,
+    /// Set once the gate was fitted.
     pub(crate) ready: Latch,
 }
 
@@ -49,19 +57,30 @@ impl Learner {
     ///
     /// `Err` when the gate cannot be fitted even for the first time: a router that has never known anybody is better
     /// ended than waited for.
-    pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), consilium_gate::Error> {
+    pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), consilium_gate::Error> {
+        let mut snapshots = self.registry.watch();
+        let mut health = self.lines.news.subscribe();
+        let mut told = News::default();
+        let mut tell_at = None;
         let mut fitted: Option<Cards> = None;
         let mut failures = 0;
         let mut fit: Option<Fit> = None;
-        self.snapshots.mark_changed();
+        snapshots.mark_changed();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                changed = self.snapshots.changed() => {
+                changed = snapshots.changed() => {
                     if changed.is_err() {
                         return Ok(());
                     }
-                    self.follow();
+                    self.follow(Arc::clone(&snapshots.borrow_and_update()));
+                }
+                // The sender is in `self.lines`: this does not end.
+                _ = health.changed(), if tell_at.is_none() => tell_at = Some(Instant::now() + COLLECT),
+                () = until(tell_at) => {
+                    tell_at = None;
+                    let news = *health.borrow_and_update();
+                    self.tell(news, std::mem::replace(&mut told, news));
                 }
                 (cards, outcome) = running(&mut fit) => {
                     fit = None;
@@ -82,8 +101,16 @@ impl Learner {
                 }
             }
             let catalog = self.catalog.load_full();
+            if catalog.snapshot().revision == 0 {
+                // Not even that nobody is there is known: there is nothing to learn from.
+                continue;
+            }
             if fitted.as_ref() == Some(&cards(catalog.snapshot())) {
-                self.published.send_replace(catalog);
+                self.published.send_if_modified(|published| {
+                    let changed = !Arc::ptr_eq(published, &catalog);
+                    *published = catalog;
+                    changed
+                });
                 self.ready.set();
             } else if fit.is_none() {
                 fit = Some(self.fit(Duration::ZERO));
@@ -91,9 +118,31 @@ impl Learner {
         }
     }
 
-    fn follow(&mut self) {
-        let snapshot = Arc::clone(&self.snapshots.borrow_and_update());
-        self.catalog.store(Arc::new(self.catalog.load().next(snapshot, &Plain)));
+    fn follow(&self, snapshot: Arc<Snapshot>) {
+        if snapshot.revision == 0 {
+            return;
+        }
+        self.catalog.store(Arc::new(self.catalog.load().next(snapshot, &self.lines)));
+        self.heard.set();
+        self.forget();
+    }
+
+    /// Passes on what has become of the instances' health since `before`.
+    fn tell(&self, news: News, before: News) {
+        self.forget();
+        if news.changes != before.changes {
+            self.catalog.load().readmit();
+            // The same view: what it shows of an instance is how that is now.
+            self.published.send_modify(|_| {});
+        }
+    }
+
+    /// Lets the registry drop who is gone. Said again with every failure to reach them, because a registry that has lost
+    /// many at once keeps them until it believes it.
+    fn forget(&self) {
+        for instance in self.catalog.load().lost() {
+            self.registry.forget(instance);
+        }
     }
 
     /// Fits the gate to the cards that are known once `after` has passed.
@@ -106,6 +155,14 @@ impl Learner {
             (cards, outcome)
         }
         .boxed()
+    }
+}
+
+/// Returns at this time; never, where there is none.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -134,11 +191,5 @@ fn profile(card: &Card) -> Profile {
     }
 }
 
-/// Channels as the records announce them. The mesh inside one process has no certificates.
-struct Plain;
-
-impl Connect for Plain {
-    fn connect(&self, instance: &Instance) -> Result<Channel, dial::Error> {
-        dial::channel(&dial::Target::of(&instance.record, None)?)
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 //!
 //! Start reading at [`pipeline`]: it is the walk of a request in six steps, each a module of its own.
 //! [`run`] puts a router on a listener; what it needs comes as arguments, so a test runs the real thing on port 0.
+//! [`program`] is the router as a process of its own.
 
 mod admission;
 mod balance;
@@ -15,6 +16,7 @@ mod learn;
 mod metrics;
 mod pipeline;
 mod plan;
+pub mod program;
 mod server;
 mod slo;
 mod wire;
@@ -24,7 +26,10 @@ use std::{fmt, sync::Arc, time::Duration};
 use arc_swap::ArcSwap;
 use consilium_gate::Encoder;
 use consilium_mesh::{drain, health::Readiness, limits::Limits, metrics::Metrics, registry::Registry, serve};
-use consilium_proto::v1::{catalog_service_server::CatalogServiceServer, router_service_server::RouterServiceServer};
+use consilium_proto::v1::{
+    catalog_service_server::{self, CatalogServiceServer},
+    router_service_server::{self, RouterServiceServer},
+};
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{
     sync::CancellationToken,
@@ -55,6 +60,20 @@ pub struct Parts {
     pub readiness: Readiness,
 }
 
+/// What [`run`] waits for, as latches of its readiness.
+const LATCHES: [&str; 2] = ["registry", "gate"];
+
+/// A router's readiness, under every name that its health may be asked by. What [`run`] waits for is in it from the
+/// beginning: a latch that somebody adds and sets before `run` begins does not make it ready.
+pub fn readiness() -> Readiness {
+    let services = [router_service_server::SERVICE_NAME, catalog_service_server::SERVICE_NAME];
+    let readiness = Readiness::new("router").with_services(services);
+    for name in LATCHES {
+        readiness.latch(name);
+    }
+    readiness
+}
+
 /// Why a router could not serve.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -70,10 +89,10 @@ pub enum Error {
 /// finish what runs.
 pub async fn run(config: Config, parts: Parts, stop: CancellationToken) -> Result<drain::Report, Error> {
     let Parts { listener, registry, encoder, metrics, readiness } = parts;
-    let learnt = readiness.latch("gate");
+    let [heard, learnt] = LATCHES.map(|name| readiness.latch(name));
     let model = Arc::new(consilium_gate::Gate::new(config.gate.clone(), encoder).map_err(Error::Gate)?);
     let catalog = Arc::new(ArcSwap::from_pointee(catalog::Catalog::default()));
-    let counters = metrics::Metrics::on(&metrics);
+    let counters = metrics::Metrics::on(&metrics, &catalog);
 
     let limits = Limits::default();
     let options = serve::Options {
@@ -89,11 +108,14 @@ pub async fn run(config: Config, parts: Parts, stop: CancellationToken) -> Resul
     let tasks = TaskTracker::new();
     let ending = CancellationToken::new();
     let (published, changes) = watch::channel(catalog.load_full());
+    let lines = balance::Lines { news: watch::Sender::default(), tasks: tasks.clone(), stop: ending.clone() };
     let learner = learn::Learner {
-        snapshots: registry.watch(),
+        registry,
+        lines,
         catalog: Arc::clone(&catalog),
         gate: Arc::clone(&model),
         published,
+        heard,
         ready: learnt,
     };
     let mut learning = AbortOnDropHandle::new(tasks.spawn(learner.run(ending.clone())));

@@ -1,17 +1,27 @@
 //! Everything that the router counts, with the names and label keys. Labels are bounded: experts come from cards,
 //! outcomes, tiers and codes from enums.
 
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+};
+
+use arc_swap::ArcSwap;
 use consilium_mesh::metrics::Metrics as Page;
 use prometheus_client::{
-    encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family},
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet},
+    metrics::{MetricType, counter::Counter, family::Family},
 };
+
+use crate::{balance::Health, catalog::Catalog};
 
 // `_total` is appended by the format.
 const SLO_GOOD: &str = "consilium_slo_good";
 const SLO: &str = "consilium_slo";
 const DECISIONS: &str = "consilium_router_decisions";
 const ATTEMPTS: &str = "consilium_router_attempts";
+const INSTANCES: &str = "consilium_router_instances";
 
 /// The router's counters. Clones share them.
 #[derive(Debug, Clone, Default)]
@@ -40,15 +50,41 @@ struct AttemptLabels {
     rpc_response_status_code: &'static str,
 }
 
+/// Counts instances when it is asked for: nothing is left behind of an expert that is gone.
+#[derive(Debug)]
+struct Instances {
+    /// Metrics outlive a router, and what it knows holds connections.
+    catalog: Weak<ArcSwap<Catalog>>,
+}
+
+impl Collector for Instances {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let Some(catalog) = self.catalog.upgrade() else { return Ok(()) };
+        let catalog = catalog.load();
+        let help = "Registered instances by what this router last heard of them";
+        let mut metric = encoder.encode_descriptor(INSTANCES, help, None, MetricType::Gauge)?;
+        for expert in catalog.snapshot().experts.values() {
+            let healths: Vec<_> = expert.instances.values().map(|instance| catalog.health(instance)).collect();
+            for state in Health::ALL {
+                let count = healths.iter().filter(|health| **health == state).count();
+                let labels = [("expert", expert.name.as_str()), ("state", state.as_str())];
+                metric.encode_family(&labels)?.encode_gauge(&i64::try_from(count).unwrap_or(i64::MAX))?;
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Metrics {
-    /// Counters that `page` prints.
-    pub(crate) fn on(page: &Page) -> Self {
+    /// Counters that `page` prints, and the instances of `catalog` as they are when it does.
+    pub(crate) fn on(page: &Page, catalog: &Arc<ArcSwap<Catalog>>) -> Self {
         let metrics = Self::default();
         page.register(|registry| {
             registry.register(SLO_GOOD, "Legs that met their expert's objective", metrics.slo_good.clone());
             registry.register(SLO, "Legs that count for their expert's objective", metrics.slo_total.clone());
             registry.register(DECISIONS, "What the gate decided, once per request", metrics.decisions.clone());
             registry.register(ATTEMPTS, "Attempts on instances, retries included", metrics.attempts.clone());
+            registry.register_collector(Box::new(Instances { catalog: Arc::downgrade(catalog) }));
         });
         metrics
     }
@@ -80,12 +116,18 @@ impl Metrics {
 
 #[cfg(test)]
 mod tests {
+    use consilium_mesh::{
+        dial,
+        registry::{Expert, Instance, Record, Snapshot},
+    };
+
     use super::*;
+    use crate::balance::{Connect, Line};
 
     #[test]
     fn legs_show_under_the_names_that_alerts_read() {
         let page = Page::new();
-        let metrics = Metrics::on(&page);
+        let metrics = Metrics::on(&page, &Arc::default());
         for good in [true, true, false] {
             metrics.leg("labs", good);
         }
@@ -93,5 +135,34 @@ mod tests {
         let text = page.encode();
         assert!(text.contains(r#"consilium_slo_good_total{expert="labs"} 2"#), "{text}");
         assert!(text.contains(r#"consilium_slo_total{expert="labs"} 3"#), "{text}");
+    }
+    #[test]
+    fn instances_show_by_health_until_their_expert_is_gone() {
+        struct Nowhere;
+        impl Connect for Nowhere {
+            fn connect(&self, instance: &Instance) -> Result<Line, dial::Error> {
+                Err(dial::Error::Address { address: instance.address.clone() })
+            }
+        }
+
+        let page = Page::new();
+        let catalog = Arc::<ArcSwap<Catalog>>::default();
+        let _metrics = Metrics::on(&page, &catalog);
+        let value =
+            r#"{"Addr":"h:1","Record":{"schema":1,"instance":"a","epoch":"e","version":"1","state":"serving"}}"#;
+        let record = Record::decode("labs", value).unwrap();
+        let instance = Arc::new(Instance { address: record.address.clone(), record, expired: false });
+        let labs =
+            Expert { name: "labs".to_owned(), instances: [("a".to_owned(), instance)].into(), ..Expert::default() };
+        let experts = [("labs".to_owned(), Arc::new(labs))].into();
+        catalog.store(Arc::new(catalog.load().next(Arc::new(Snapshot { revision: 1, experts }), &Nowhere)));
+        let text = page.encode();
+        assert!(text.contains(r#"consilium_router_instances{expert="labs",state="unreachable"} 1"#), "{text}");
+        assert!(text.contains(r#"consilium_router_instances{expert="labs",state="serving"} 0"#), "{text}");
+
+        catalog.store(Arc::default());
+        assert!(!page.encode().contains("labs"));
+        drop(catalog);
+        assert!(page.encode().ends_with("# EOF\n"));
     }
 }

@@ -36,14 +36,19 @@ impl PeakEwma {
         debug_assert!(self.seconds.is_finite(), "an estimate is a finite number of seconds");
     }
 
-    /// The estimate at `now`, seconds. It fades towards `floor` while nothing is sampled, so that an instance which was
-    /// slow once is tried again.
-    pub(crate) fn at(&self, now: Instant, floor: Duration) -> f64 {
-        let floor = floor.as_secs_f64();
-        if self.seconds <= floor {
+    /// The estimate as it was sampled last, seconds.
+    pub(crate) fn sampled(&self) -> f64 {
+        self.seconds
+    }
+
+    /// The estimate at `now`, seconds. While nothing is sampled it fades towards `best`, the best that anybody comparable
+    /// was sampled at: an instance that was slow once is tried again, however fast the others are. (Fading towards half
+    /// the objective kept it out for good while the others answered in a tenth of that.)
+    pub(crate) fn at(&self, now: Instant, best: f64) -> f64 {
+        if self.seconds <= best {
             return self.seconds;
         }
-        floor + (self.seconds - floor) * self.weight(now)
+        best + (self.seconds - best) * self.weight(now)
     }
 
     fn weight(&self, now: Instant) -> f64 {
@@ -56,7 +61,7 @@ impl PeakEwma {
 mod tests {
     use super::*;
 
-    const FLOOR: Duration = Duration::from_millis(10);
+    const BEST: f64 = 0.01;
 
     fn ms(value: u64) -> Duration {
         Duration::from_millis(value)
@@ -67,20 +72,20 @@ mod tests {
         let start = Instant::now();
         let mut ewma = PeakEwma::new(ms(20), start);
         ewma.add(ms(500), start);
-        assert!((ewma.at(start, FLOOR) - 0.5).abs() < 1e-9);
+        assert!((ewma.at(start, BEST) - 0.5).abs() < 1e-9);
 
         ewma.add(ms(20), start + DECAY);
         let expected = 0.5 * (-1.0_f64).exp() + 0.02 * (1.0 - (-1.0_f64).exp());
-        assert!((ewma.at(start + DECAY, FLOOR) - expected).abs() < 1e-9);
+        assert!((ewma.at(start + DECAY, BEST) - expected).abs() < 1e-9);
     }
 
     #[tokio::test]
-    async fn without_samples_it_fades_to_the_floor_and_not_below() {
+    async fn without_samples_a_slow_one_becomes_as_good_as_the_best_and_not_better() {
         let start = Instant::now();
-        let ewma = PeakEwma::new(ms(1000), start);
-        let later = ewma.at(start + 20 * DECAY, FLOOR);
-        assert!((later - 0.01).abs() < 1e-6, "{later}");
+        let slow = PeakEwma::new(ms(1000), start);
+        let later = slow.at(start + 20 * DECAY, BEST);
+        assert!((later - BEST).abs() < 1e-6, "{later}");
         let quick = PeakEwma::new(ms(2), start);
-        assert!((quick.at(start + 20 * DECAY, FLOOR) - 0.002).abs() < 1e-9);
+        assert!((quick.at(start + 20 * DECAY, BEST) - 0.002).abs() < 1e-9);
     }
 }

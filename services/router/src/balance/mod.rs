@@ -3,38 +3,37 @@
 //! One channel per instance and our own pick: tonic's balanced channel reports a load of zero for everybody and counts
 //! a refused connection as ready (38 % of calls failed with one of two endpoints dead). The pick is the power of two
 //! choices over `latency estimate × (calls in flight + 1)`, where a failure is a slow sample: a broken instance that
-//! answers fast would otherwise draw all the traffic.
+//! answers fast would otherwise draw all the traffic. An instance that says it does not serve, or that cannot be reached,
+//! is passed over while there is another one.
 
+mod connect;
 mod ewma;
+mod health;
 mod p2c;
 
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
     time::Duration,
 };
 
-use consilium_mesh::{
-    dial,
-    registry::{Expert, Instance, State, Track},
-};
+use consilium_mesh::registry::{Expert, Instance, State, Track};
 use tokio::time::Instant;
 use tonic::transport::Channel;
 
-use self::ewma::PeakEwma;
+pub(crate) use self::{
+    connect::{Connect, Line, Lines},
+    health::{Health, News},
+};
+use self::{ewma::PeakEwma, health::Monitor};
 
 /// What a failed attempt counts as, at the least.
 const PENALTY: Duration = Duration::from_secs(5);
 /// The most that an instance can ask for by a push-back.
 const MAX_PENALTY: Duration = Duration::from_mins(5);
-
-/// Opens a channel to an instance. Lazy: the connection itself is made when it is first used.
-pub(crate) trait Connect: Send + Sync {
-    fn connect(&self, instance: &Instance) -> Result<Channel, dial::Error>;
-}
 
 /// One instance as this router sees it.
 #[derive(Debug)]
@@ -47,10 +46,9 @@ pub(crate) struct Endpoint {
 /// What this router knows of a process; survives changes of its record.
 #[derive(Debug)]
 struct History {
+    monitor: Monitor,
     in_flight: AtomicU32,
     latency: Mutex<PeakEwma>,
-    /// What the estimate fades to while nothing is sampled: half the expert's objective.
-    floor: Duration,
 }
 
 /// The endpoints of one expert.
@@ -60,14 +58,14 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    /// The pool after a change of the registry. An endpoint lives on as long as its instance keeps id and epoch: the
-    /// same address with a new epoch is a new process, which starts without history.
+    /// The pool after a change of the registry. An endpoint lives on as long as its instance keeps id, epoch and address:
+    /// the same address with a new epoch is a new process, which starts without history.
     pub(crate) fn next(&self, expert: &Expert, connect: &dyn Connect) -> Self {
         let now = Instant::now();
         let mut endpoints = BTreeMap::new();
         for (id, instance) in &expert.instances {
-            let known = self.endpoints.get(id).filter(|known| known.instance.record.epoch == instance.record.epoch);
-            let latency = expert.cards.get(&instance.record.version).map(|card| card.slo.latency);
+            let known = self.endpoints.get(id).filter(|known| known.is_of(instance));
+            let objective = expert.cards.get(&instance.record.version).map(|card| card.slo.latency);
             let endpoint = match known {
                 Some(known) if Arc::ptr_eq(&known.instance, instance) => Arc::clone(known),
                 Some(known) => Arc::new(Endpoint {
@@ -76,11 +74,11 @@ impl Pool {
                     history: Arc::clone(&known.history),
                 }),
                 None => match connect.connect(instance) {
-                    Ok(channel) => {
-                        let objective = latency.unwrap_or(PENALTY);
-                        let seed = self.median_latency(now).unwrap_or(objective / 2);
+                    Ok(Line { channel, monitor }) => {
+                        let seed =
+                            median_latency(self.endpoints.values(), now).unwrap_or(objective.unwrap_or(PENALTY) / 2);
                         let latency = Mutex::new(PeakEwma::new(seed, now));
-                        let history = History { in_flight: AtomicU32::new(0), latency, floor: objective / 2 };
+                        let history = History { monitor, in_flight: AtomicU32::new(0), latency };
                         Arc::new(Endpoint { instance: Arc::clone(instance), channel, history: Arc::new(history) })
                     }
                     Err(error) => {
@@ -94,9 +92,15 @@ impl Pool {
         Self { endpoints }
     }
 
-    /// How many instances of `version` may be picked.
+    /// How many instances of `version` a pick chooses from: the sound ones, or all where none is. An expert whose only
+    /// instance cannot be reached is therefore called and not given up: it may be this router that is cut off.
     pub(crate) fn live(&self, version: &str) -> usize {
-        self.endpoints.values().filter(|endpoint| endpoint.serves(version)).count()
+        self.candidates(version, &[]).len()
+    }
+
+    /// Whether some instance of `version` can be picked with good hope.
+    pub(crate) fn is_sound(&self, version: &str) -> bool {
+        self.candidates(version, &[]).iter().any(|endpoint| endpoint.health().is_sound())
     }
 
     /// Calls of this router that run on `instance` now.
@@ -104,26 +108,55 @@ impl Pool {
         self.endpoints.get(instance).map_or(0, |endpoint| endpoint.history.in_flight.load(Ordering::Relaxed))
     }
 
+    /// What is known of `instance`. One that no channel can be made to is out of reach as well.
+    pub(crate) fn health(&self, instance: &str) -> Health {
+        self.endpoints.get(instance).map_or(Health::Unreachable, |endpoint| endpoint.health())
+    }
+
     /// Picks an instance of `version` that is not in `tried`.
     pub(crate) fn pick(&self, version: &str, tried: &[String]) -> Option<Pick> {
         let now = Instant::now();
-        let candidates: Vec<_> = self
-            .endpoints
-            .values()
-            .filter(|endpoint| endpoint.serves(version) && !tried.contains(&endpoint.instance.record.instance))
-            .collect();
-        let loads: Vec<_> = candidates.iter().map(|endpoint| endpoint.load(now)).collect();
+        let candidates = self.candidates(version, tried);
+        let best = best(candidates.iter().copied());
+        let loads: Vec<_> = candidates.iter().map(|endpoint| endpoint.load(now, best)).collect();
         let index = p2c::pick(&loads, |n| rand::random_range(0..n))?;
         candidates.get(index).map(|endpoint| Pick::new(Arc::clone(endpoint), now))
     }
 
-    /// The lower median: of two instances of which one is broken, a third is expected to be like the sound one.
-    fn median_latency(&self, now: Instant) -> Option<Duration> {
-        let mut estimates: Vec<_> = self.endpoints.values().map(|endpoint| endpoint.estimate(now)).collect();
-        estimates.sort_by(f64::total_cmp);
-        let middle = estimates.len().checked_sub(1)? / 2;
-        estimates.get(middle).map(|seconds| Duration::from_secs_f64(*seconds))
+    /// Instances that were out of reach and answer again start anew, as good as the others: what they were like before is
+    /// full of calls that hung.
+    pub(crate) fn readmit(&self) {
+        let now = Instant::now();
+        for endpoint in self.endpoints.values().filter(|endpoint| endpoint.history.monitor.came_back()) {
+            let others = self.endpoints.values().filter(|other| !Arc::ptr_eq(other, endpoint));
+            if let Some(seed) = median_latency(others, now) {
+                *endpoint.latency() = PeakEwma::new(seed, now);
+            }
+        }
     }
+
+    /// Those that serve `version` and were not tried; of these the sound ones, where there are any.
+    fn candidates(&self, version: &str, tried: &[String]) -> Vec<&Arc<Endpoint>> {
+        let untried =
+            |endpoint: &&Arc<Endpoint>| endpoint.serves(version) && !tried.contains(&endpoint.instance.record.instance);
+        let all: Vec<_> = self.endpoints.values().filter(untried).collect();
+        let sound: Vec<_> = all.iter().copied().filter(|endpoint| endpoint.health().is_sound()).collect();
+        if sound.is_empty() { all } else { sound }
+    }
+}
+
+/// The lower median: of two instances of which one is broken, a third is expected to be like the sound one.
+fn median_latency<'a>(endpoints: impl Iterator<Item = &'a Arc<Endpoint>> + Clone, now: Instant) -> Option<Duration> {
+    let best = best(endpoints.clone());
+    let mut estimates: Vec<_> = endpoints.map(|endpoint| endpoint.latency().at(now, best)).collect();
+    estimates.sort_by(f64::total_cmp);
+    let middle = estimates.len().checked_sub(1)? / 2;
+    estimates.get(middle).map(|seconds| Duration::from_secs_f64(*seconds))
+}
+
+/// The best that any of them was sampled at, seconds.
+fn best<'a>(endpoints: impl Iterator<Item = &'a Arc<Endpoint>>) -> f64 {
+    endpoints.map(|endpoint| endpoint.latency().sampled()).fold(f64::INFINITY, f64::min)
 }
 
 impl Endpoint {
@@ -132,16 +165,25 @@ impl Endpoint {
         record.version == version && record.state == State::Serving && record.track == Track::Live
     }
 
-    fn estimate(&self, now: Instant) -> f64 {
-        self.history.latency.lock().unwrap_or_else(PoisonError::into_inner).at(now, self.history.floor)
+    fn health(&self) -> Health {
+        self.history.monitor.health()
     }
 
-    fn load(&self, now: Instant) -> f64 {
-        self.estimate(now) * f64::from(self.history.in_flight.load(Ordering::Relaxed) + 1)
+    /// Whether this is the way to `instance` still.
+    fn is_of(&self, instance: &Instance) -> bool {
+        (&self.instance.record.epoch, &self.instance.address) == (&instance.record.epoch, &instance.address)
+    }
+
+    fn latency(&self) -> MutexGuard<'_, PeakEwma> {
+        self.history.latency.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn load(&self, now: Instant, best: f64) -> f64 {
+        self.latency().at(now, best) * f64::from(self.history.in_flight.load(Ordering::Relaxed) + 1)
     }
 
     fn sample(&self, latency: Duration, now: Instant) {
-        self.history.latency.lock().unwrap_or_else(PoisonError::into_inner).add(latency, now);
+        self.latency().add(latency, now);
     }
 }
 
@@ -188,7 +230,7 @@ impl Pick {
 
 impl Drop for Pick {
     fn drop(&mut self) {
-        if !self.judged && self.since.elapsed().as_secs_f64() > self.endpoint.estimate(Instant::now()) {
+        if !self.judged && self.since.elapsed().as_secs_f64() > self.endpoint.latency().sampled() {
             self.judge(Duration::ZERO);
         }
         self.endpoint.history.in_flight.fetch_sub(1, Ordering::Relaxed);
@@ -196,118 +238,4 @@ impl Drop for Pick {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use consilium_mesh::registry::{Card, Cost, RECORD_SCHEMA, Record, Slo};
-
-    use super::*;
-
-    struct Lazy;
-
-    impl Connect for Lazy {
-        fn connect(&self, instance: &Instance) -> Result<Channel, dial::Error> {
-            dial::channel(&dial::Target::plain(&*instance.address))
-        }
-    }
-
-    fn instance(id: &str, epoch: &str, state: State) -> (String, Arc<Instance>) {
-        let address = "127.0.0.1:1".to_owned();
-        let record = Record {
-            schema: RECORD_SCHEMA,
-            instance: id.to_owned(),
-            epoch: epoch.to_owned(),
-            expert: "labs".to_owned(),
-            address: address.clone(),
-            version: "1".to_owned(),
-            state,
-            track: Track::Live,
-            card_digest: String::new(),
-            models: Vec::new(),
-            zone: String::new(),
-            tls: false,
-            server_name: String::new(),
-            executors: 1,
-            batch_units: 1,
-            cost: Cost::default(),
-            keepalive_ms: None,
-            software: String::new(),
-        };
-        (id.to_owned(), Arc::new(Instance { address, record }))
-    }
-
-    fn expert<const N: usize>(instances: [(String, Arc<Instance>); N]) -> Expert {
-        let card = Card {
-            expert: "labs".to_owned(),
-            version: "1".to_owned(),
-            summary: String::new(),
-            examples: Vec::new(),
-            serves: BTreeMap::new(),
-            accepts: Vec::new(),
-            task: String::new(),
-            slo: Slo { latency: Duration::from_millis(100), objective: 0.99, first_token: None },
-            price: None,
-            idempotent: true,
-            hedge: false,
-            models: Vec::new(),
-        };
-        Expert {
-            name: "labs".to_owned(),
-            cards: BTreeMap::from([("1".to_owned(), Arc::new(card))]),
-            instances: instances.into(),
-        }
-    }
-
-    /// How many of 100 picks went to `id`, each answered at once.
-    fn share(pool: &Pool, id: &str) -> usize {
-        let picks = (0..100).map(|_| pool.pick("1", &[]).expect("somebody serves"));
-        picks.map(|pick| (pick.instance() == id, pick.succeeded()).0).filter(|picked| *picked).count()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_failure_is_a_slow_sample_and_a_new_process_starts_without_it() {
-        let serving = |epoch| expert([instance("a", epoch, State::Serving), instance("b", "1", State::Serving)]);
-        let pool = Pool::default().next(&serving("1"), &Lazy);
-        let failed = loop {
-            let pick = pool.pick("1", &["b".to_owned()]).expect("a serves");
-            if pick.instance() == "a" {
-                break pick;
-            }
-        };
-        failed.failed(None);
-        assert_eq!(share(&pool, "a"), 0);
-
-        let unchanged = pool.next(&serving("1"), &Lazy);
-        assert_eq!(share(&unchanged, "a"), 0, "a snapshot that leaves it alone leaves its history alone");
-
-        let restarted = pool.next(&serving("2"), &Lazy);
-        drop(restarted.pick("1", &["b".to_owned()]).expect("a serves again"));
-        let pick = restarted.pick("1", &["b".to_owned()]).expect("a serves again");
-        assert!(pick.endpoint.estimate(Instant::now()) < 1.0, "a new epoch is a new process");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_failed_instance_is_tried_again_later() {
-        let both = expert([instance("a", "1", State::Serving), instance("b", "1", State::Serving)]);
-        let pool = Pool::default().next(&both, &Lazy);
-        pool.pick("1", &["b".to_owned()]).expect("a serves").failed(None);
-        let busy: Vec<_> = (0..3).map(|_| pool.pick("1", &["a".to_owned()]).expect("b serves")).collect();
-        assert_eq!(pool.pick("1", &[]).expect("both serve").instance(), "b", "at first it is shunned");
-        tokio::time::advance(Duration::from_mins(1)).await;
-        assert_eq!(pool.pick("1", &[]).expect("both serve").instance(), "a", "once forgiven, it relieves the busy one");
-        drop(busy);
-    }
-
-    #[tokio::test]
-    async fn only_serving_instances_of_the_version_are_picked_and_calls_in_flight_are_counted() {
-        let pool = Pool::default()
-            .next(&expert([instance("a", "1", State::Serving), instance("b", "1", State::Draining)]), &Lazy);
-        assert_eq!((pool.live("1"), pool.live("2")), (1, 0));
-        assert!(pool.pick("2", &[]).is_none());
-        assert!(pool.pick("1", &["a".to_owned()]).is_none(), "b drains and a was tried");
-        let pick = pool.pick("1", &[]).expect("a serves");
-        assert_eq!(pool.in_flight("a"), 1);
-        drop(pick);
-        assert_eq!(pool.in_flight("a"), 0);
-    }
-}
+mod tests;

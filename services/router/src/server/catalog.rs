@@ -13,6 +13,7 @@ use tokio_stream::{StreamExt, wrappers::WatchStream};
 use tonic::{Request, Response, Status};
 
 use crate::{
+    balance::Health,
     catalog::{Catalog, newest_first},
     metrics::Metrics,
 };
@@ -30,7 +31,8 @@ impl Catalogs {
     fn message(&self, catalog: &Catalog) -> v1::Catalog {
         let snapshot = catalog.snapshot();
         let experts = snapshot.experts.values().map(|expert| {
-            let in_flight = |instance: &str| catalog.pool(&expert.name).map_or(0, |pool| pool.in_flight(instance));
+            let pool = catalog.pool(&expert.name);
+            let in_flight = |instance: &str| pool.map_or(0, |pool| pool.in_flight(instance));
             let slo = newest_first(expert).first().map(|card| {
                 let (good, total) = self.metrics.legs(&expert.name);
                 v1::SloState { slo: Some(message::slo(&card.slo)), good, total }
@@ -41,7 +43,10 @@ impl Catalogs {
                 instances: expert
                     .instances
                     .values()
-                    .map(|instance| self::instance(instance, in_flight(&instance.record.instance)))
+                    .map(|instance| v1::Instance {
+                        in_flight: in_flight(&instance.record.instance),
+                        ..self::instance(instance, catalog.health(instance))
+                    })
                     .collect(),
                 slo,
             }
@@ -74,11 +79,13 @@ impl CatalogService for Catalogs {
     }
 }
 
-fn instance(instance: &registry::Instance, in_flight: u32) -> v1::Instance {
+fn instance(instance: &registry::Instance, health: Health) -> v1::Instance {
     let record = &instance.record;
-    let state = match record.state {
-        State::Serving => instance::State::Serving,
-        State::Draining => instance::State::Draining,
+    let state = match (health, record.state) {
+        (Health::Unreachable, _) => instance::State::Unreachable,
+        // It says the same by its health as by its record, and the one may come before the other.
+        (Health::NotServing, _) | (_, State::Draining) => instance::State::Draining,
+        (Health::Unknown | Health::Serving, State::Serving) => instance::State::Serving,
     };
     let track = match record.track {
         Track::Live => instance::Track::Live,
@@ -93,7 +100,8 @@ fn instance(instance: &registry::Instance, in_flight: u32) -> v1::Instance {
         track: track.into(),
         zone: record.zone.clone(),
         epoch: record.epoch.clone(),
-        in_flight,
+        in_flight: 0,
         software: record.software.clone(),
+        expired: instance.expired,
     }
 }

@@ -1,0 +1,43 @@
+//! How an instance is reached: one channel, and a monitor on the same channel.
+
+use consilium_mesh::{dial, registry::Instance};
+use tokio::sync::watch;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::transport::Channel;
+
+use super::health::{Monitor, News, Subject};
+
+/// Opens lines to instances.
+pub(crate) trait Connect: Send + Sync {
+    /// The channel connects with its first call, and again whenever the connection is lost.
+    fn connect(&self, instance: &Instance) -> Result<Line, dial::Error>;
+}
+
+/// The way to an instance, and whether anybody answers there.
+#[derive(Debug)]
+pub(crate) struct Line {
+    pub(super) channel: Channel,
+    pub(super) monitor: Monitor,
+}
+
+/// Lines as the records announce them. A mesh without certificates speaks plain text.
+#[derive(Debug)]
+pub(crate) struct Lines {
+    /// What the monitors tell.
+    pub(crate) news: watch::Sender<News>,
+    /// Own the monitors' tasks.
+    pub(crate) tasks: TaskTracker,
+    /// Ends all of them.
+    pub(crate) stop: CancellationToken,
+}
+
+impl Connect for Lines {
+    fn connect(&self, instance: &Instance) -> Result<Line, dial::Error> {
+        let record = &instance.record;
+        let channel = dial::channel(&dial::Target::of(record, None)?)?;
+        let (expert, instance) = (record.expert.clone(), record.instance.clone());
+        let subject = Subject { channel: channel.clone(), expert, instance };
+        let monitor = Monitor::start(subject, self.news.clone(), &self.tasks, self.stop.clone());
+        Ok(Line { channel, monitor })
+    }
+}

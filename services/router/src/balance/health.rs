@@ -1,0 +1,258 @@
+//! How each instance is, as it says itself: a `grpc.health.v1` watch on the channel that its calls use, so that the
+//! watch breaks when calls would. Whoever picks reads the last word without a lock; nothing here picks.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU8, Ordering},
+    },
+    time::Duration,
+};
+
+use consilium_mesh::backoff::Backoff;
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
+use tonic::{Code, Status, Streaming, transport::Channel};
+use tonic_health::pb::{
+    HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus, health_client::HealthClient,
+};
+
+/// From opening a watch to its first word, connecting included. Pings find out sooner, where they are welcome.
+const FIRST_WORD: Duration = Duration::from_secs(5);
+/// The bounds of the wait before a watch is opened again.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+/// An instance without a health service may have been replaced by one that has it.
+const ASK_AGAIN: Duration = Duration::from_mins(1);
+
+/// What was last heard of an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Health {
+    /// Nothing yet.
+    Unknown,
+    Serving,
+    /// It said so, or it is not who the record says it is: somebody else lives at the address now.
+    NotServing,
+    /// The connection or the watch failed, and no word has come since.
+    Unreachable,
+}
+
+impl Health {
+    pub(crate) const ALL: [Self; 4] = [Self::Unknown, Self::Serving, Self::NotServing, Self::Unreachable];
+
+    /// Whether it may be picked while there is a choice. One that nobody has heard of may: it was registered just now.
+    pub(crate) fn is_sound(self) -> bool {
+        matches!(self, Self::Unknown | Self::Serving)
+    }
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Serving => "serving",
+            Self::NotServing => "not_serving",
+            Self::Unreachable => "unreachable",
+        }
+    }
+}
+
+/// What all monitors of a router have heard, counted: a change of the count is the news.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct News {
+    /// An instance's health became another one.
+    pub(crate) changes: u64,
+    /// An instance that was unreachable still is.
+    pub(crate) failures: u64,
+}
+
+/// The health of one instance, kept up to date for as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Monitor {
+    vital: Arc<Vital>,
+    _watching: Option<AbortOnDropHandle<()>>,
+}
+
+/// What was heard, for whoever looks.
+#[derive(Debug)]
+struct Vital {
+    health: AtomicU8,
+    came_back: AtomicBool,
+}
+
+/// Whose health is asked for.
+#[derive(Debug)]
+pub(crate) struct Subject {
+    pub(crate) channel: Channel,
+    /// The name of the health service.
+    pub(crate) expert: String,
+    pub(crate) instance: String,
+}
+
+impl Monitor {
+    /// Watches `subject` in a task of `tasks`, until `stop` at the latest.
+    pub(crate) fn start(
+        subject: Subject,
+        news: watch::Sender<News>,
+        tasks: &TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
+        let monitor = Self::of(Health::Unknown);
+        let watcher = Watcher { subject, vital: Arc::clone(&monitor.vital), news };
+        let watching = tasks.spawn(async move {
+            stop.run_until_cancelled_owned(watcher.run()).await;
+        });
+        Self { _watching: Some(AbortOnDropHandle::new(watching)), ..monitor }
+    }
+
+    /// One that hears nothing.
+    pub(super) fn of(health: Health) -> Self {
+        let vital = Vital { health: AtomicU8::new(health as u8), came_back: AtomicBool::new(false) };
+        Self { vital: Arc::new(vital), _watching: None }
+    }
+
+    /// As if it had been out of reach.
+    #[cfg(test)]
+    pub(super) fn returned(&self) {
+        self.vital.came_back.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn health(&self) -> Health {
+        decode(self.vital.health.load(Ordering::Relaxed))
+    }
+
+    /// Whether it was out of reach and answers again. Said once.
+    pub(super) fn came_back(&self) -> bool {
+        self.vital.came_back.swap(false, Ordering::Relaxed)
+    }
+}
+
+fn decode(health: u8) -> Health {
+    Health::ALL.into_iter().find(|known| *known as u8 == health).unwrap_or(Health::Unknown)
+}
+
+struct Watcher {
+    subject: Subject,
+    vital: Arc<Vital>,
+    news: watch::Sender<News>,
+}
+
+/// How a stream went.
+enum Ended {
+    /// It said something before it ended.
+    Heard,
+    Failed,
+    /// There is no health service to ask.
+    Unimplemented,
+}
+
+impl Watcher {
+    async fn run(self) {
+        let mut backoff = Backoff::new(SHORTEST_PAUSE, LONGEST_PAUSE);
+        loop {
+            match self.follow().await {
+                Ended::Heard => backoff.worked(),
+                Ended::Failed => {}
+                Ended::Unimplemented => {
+                    sleep(ASK_AGAIN).await;
+                    continue;
+                }
+            }
+            sleep(backoff.failed(rand::random())).await;
+        }
+    }
+
+    /// One stream, from its opening to its end.
+    async fn follow(&self) -> Ended {
+        let mut statuses = match timeout(FIRST_WORD, self.open()).await {
+            Ok(Ok((first, statuses))) => {
+                self.heard(said(first));
+                statuses
+            }
+            Ok(Err(status)) => {
+                let health = refused(&status);
+                self.heard(health);
+                return if health == Health::Serving { Ended::Unimplemented } else { Ended::Failed };
+            }
+            Err(_) => {
+                self.heard(Health::Unreachable);
+                return Ended::Failed;
+            }
+        };
+        loop {
+            match statuses.message().await {
+                Ok(Some(status)) => self.heard(said(status)),
+                end => {
+                    self.heard(ended(end.err().as_ref()));
+                    return Ended::Heard;
+                }
+            }
+        }
+    }
+
+    async fn open(&self) -> Result<(HealthCheckResponse, Streaming<HealthCheckResponse>), Status> {
+        let request = HealthCheckRequest { service: self.subject.expert.clone() };
+        let mut statuses = HealthClient::new(self.subject.channel.clone()).watch(request).await?.into_inner();
+        let first = statuses.message().await?.ok_or_else(|| Status::unavailable("the watch ended without a word"))?;
+        Ok((first, statuses))
+    }
+
+    fn heard(&self, now: Health) {
+        let before = decode(self.vital.health.swap(now as u8, Ordering::Relaxed));
+        if before == now {
+            if now == Health::Unreachable {
+                self.news.send_modify(|news| news.failures += 1);
+            }
+            return;
+        }
+        if (before, now) == (Health::Unreachable, Health::Serving) {
+            self.vital.came_back.store(true, Ordering::Relaxed);
+        }
+        let Subject { expert, instance, .. } = &self.subject;
+        // One that went after it had said so is no surprise.
+        if now == Health::Unreachable && before != Health::NotServing {
+            tracing::warn!(%expert, %instance, before = before.as_str(), "an instance cannot be reached");
+        } else {
+            tracing::info!(%expert, %instance, before = before.as_str(), health = now.as_str(), "an instance changed");
+        }
+        self.news.send_modify(|news| news.changes += 1);
+    }
+}
+
+/// What a message of a watch means.
+fn said(message: HealthCheckResponse) -> Health {
+    match message.status() {
+        ServingStatus::Serving => Health::Serving,
+        ServingStatus::Unknown | ServingStatus::NotServing | ServingStatus::ServiceUnknown => Health::NotServing,
+    }
+}
+
+/// What it means that a watch failed before its first word.
+fn refused(status: &Status) -> Health {
+    match status.code() {
+        _ if broke(status) => Health::Unreachable,
+        // As gRPC has it: a server that does not tell its health is taken for a healthy one.
+        Code::Unimplemented => Health::Serving,
+        // Some servers answer with an error where the protocol has a message, SERVICE_UNKNOWN.
+        Code::NotFound => Health::NotServing,
+        _ => Health::Unreachable,
+    }
+}
+
+/// What it means that a watch ended after it had spoken; `None` is an end without an error. A server ends a watch only
+/// when it goes, and it may not have had the time to say so first.
+fn ended(status: Option<&Status>) -> Health {
+    if status.is_some_and(broke) { Health::Unreachable } else { Health::NotServing }
+}
+
+/// Whether a status was made here, of an error of the connection, and is no word of the server.
+fn broke(status: &Status) -> bool {
+    std::error::Error::source(status).is_some()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,140 @@
+use consilium_gate::{EncodeError, Encoder};
+use consilium_mesh::{
+    health::Readiness,
+    registry::{Error, Expert, Instance, Record, Registration},
+    serve,
+};
+use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
+use tokio_util::task::TaskTracker;
+
+use super::*;
+use crate::balance::Health;
+
+/// A registry that a test speaks for.
+#[derive(Debug)]
+struct Told {
+    snapshots: watch::Sender<Arc<Snapshot>>,
+    forgotten: mpsc::UnboundedSender<String>,
+}
+
+#[tonic::async_trait]
+impl Registry for Told {
+    async fn register(&self, _: Card, record: Record) -> Result<Box<dyn Registration>, Error> {
+        Err(Error::Gone { instance: record.instance })
+    }
+
+    fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.snapshots.subscribe()
+    }
+
+    fn forget(&self, instance: &Instance) {
+        self.forgotten.send(instance.record.instance.clone()).expect("the test listens");
+    }
+
+    async fn retire(&self, expert: &str, version: &str) -> Result<(), Error> {
+        Err(Error::Unknown { expert: expert.to_owned(), version: version.to_owned() })
+    }
+}
+
+/// Reads every text the same.
+struct Flat;
+
+#[tonic::async_trait]
+impl Encoder for Flat {
+    fn digest(&self) -> &'static str {
+        "flat"
+    }
+
+    async fn encode(&self, _: &str, _: Instant) -> Result<Vec<f32>, EncodeError> {
+        Ok(vec![1.0])
+    }
+}
+
+/// A learner at work.
+struct Learning {
+    registry: Arc<Told>,
+    forgotten: mpsc::UnboundedReceiver<String>,
+    published: watch::Receiver<Arc<Catalog>>,
+    readiness: Readiness,
+    _tasks: JoinSet<Result<(), consilium_gate::Error>>,
+}
+
+impl Learning {
+    fn start() -> Self {
+        let (send, forgotten) = mpsc::unbounded_channel();
+        let registry = Arc::new(Told { snapshots: watch::Sender::default(), forgotten: send });
+        let gate = Gate::with_background(consilium_gate::Options::default(), Arc::new(Flat), Vec::new());
+        let (published, changes) = watch::channel(Arc::default());
+        let readiness = Readiness::new("router");
+        let learner = Learner {
+            registry: Arc::clone(&registry) as Arc<dyn Registry>,
+            lines: Lines { news: watch::Sender::default(), tasks: TaskTracker::new(), stop: CancellationToken::new() },
+            catalog: Arc::default(),
+            gate: Arc::new(gate.expect("the options are right")),
+            published,
+            heard: readiness.latch("registry"),
+            ready: readiness.latch("gate"),
+        };
+        let mut tasks = JoinSet::new();
+        tasks.spawn(learner.run(CancellationToken::new()));
+        Self { registry, forgotten, published: changes, readiness, _tasks: tasks }
+    }
+
+    fn tell(&self, instances: impl IntoIterator<Item = Instance>) {
+        self.registry.snapshots.send_modify(|snapshot| {
+            let instances = instances.into_iter().map(|it| (it.record.instance.clone(), Arc::new(it))).collect();
+            let labs = Expert { name: "labs".to_owned(), instances, ..Expert::default() };
+            let experts = [("labs".to_owned(), Arc::new(labs))].into();
+            *snapshot = Arc::new(Snapshot { revision: snapshot.revision + 1, experts });
+        });
+    }
+
+    async fn until(&mut self, instance: &Instance, health: Health) {
+        let wanted = self
+            .published
+            .wait_for(|catalog| catalog.snapshot().experts.contains_key("labs") && catalog.health(instance) == health);
+        wanted.await.expect("the learner lives");
+    }
+}
+
+fn expired(id: &str, address: &str) -> Instance {
+    let record = format!(
+        r#"{{"Addr":"{address}","Record":{{"schema":1,"instance":"{id}","epoch":"e","version":"1","state":"serving"}}}}"#
+    );
+    let record = Record::decode("labs", &record).expect("it is a record");
+    Instance { address: record.address.clone(), record, expired: true }
+}
+
+#[tokio::test(start_paused = true)]
+async fn before_the_registry_was_heard_nothing_is_known_not_even_that_nobody_is_there() {
+    let learning = Learning::start();
+    learning.registry.snapshots.send_replace(Arc::default());
+    // The clock is paused: this passes once everybody has nothing left to do.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(learning.readiness.missing(), ["gate", "registry"]);
+    learning.registry.snapshots.send_replace(Arc::new(Snapshot { revision: 1, ..Snapshot::default() }));
+    learning.readiness.ready().await;
+}
+
+#[tokio::test]
+async fn who_has_expired_and_cannot_be_reached_is_forgotten_again_and_again_and_nobody_else() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    let alive = expired("alive", &listener.local_addr().expect("a bound port has an address").to_string());
+    let readiness = Readiness::new("labs");
+    readiness.latch("model").set();
+    let server = serve::Server::new(listener, serve::Options::default()).with_health([readiness]);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(server.serve(CancellationToken::new(), Duration::ZERO));
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free").local_addr();
+    let closed = closed.expect("a bound port has an address").to_string();
+    let (dead, listed) = (expired("dead", &closed), Instance { expired: false, ..expired("listed", &closed) });
+
+    let mut learning = Learning::start();
+    learning.tell([alive.clone(), dead.clone(), listed.clone()]);
+    learning.until(&alive, Health::Serving).await;
+    learning.until(&dead, Health::Unreachable).await;
+    learning.until(&listed, Health::Unreachable).await;
+    for _ in 0..3 {
+        assert_eq!(learning.forgotten.recv().await.as_deref(), Some("dead"));
+    }
+}
