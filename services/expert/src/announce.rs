@@ -3,7 +3,10 @@
 use std::net::SocketAddr;
 
 use consilium_engine::{CostTable, Engine, Unit};
-use consilium_mesh::registry::{Card, Cost, CostUnit, ModelRef, RECORD_SCHEMA, Record, State, Track};
+use consilium_mesh::{
+    limits,
+    registry::{Card, Cost, CostUnit, ModelRef, RECORD_SCHEMA, Record, State, Track},
+};
 
 use crate::{Config, Error, server::Identity};
 
@@ -14,6 +17,9 @@ const SOFTWARE: &str = concat!("consilium/", env!("CARGO_PKG_VERSION"));
 pub struct Announcement {
     /// `host:port`; by default the listener's own address.
     pub address: Option<String>,
+    /// Its id in the registry; by default a new one for each start. With one of its own, a process that starts again takes
+    /// over from the one before at once, instead of standing beside what is left of it.
+    pub instance: Option<String>,
     pub track: Track,
     /// Where it runs, for routers that prefer what is near.
     pub zone: String,
@@ -72,7 +78,7 @@ pub(crate) fn record(
         executors: cost.executors,
         batch_units: cost.batch_units,
         cost: Cost { unit: unit(cost), points: cost.points.clone(), bytes_per_unit: measured.bytes_per_unit },
-        keepalive_ms: None,
+        keepalive_ms: Some(limits::KEEPALIVE.as_millis() as u64),
         software: SOFTWARE.to_owned(),
     }
 }

@@ -27,12 +27,14 @@
 //! once. `run` is the whole life of one of them, for a `main`. Admin ports take [`Service::readiness`].
 //!
 //! What lives where: `config` reads `expert.yaml`; `service` starts and stops; `server` (with `wire` and `status`)
-//! speaks protobuf; `task` is what experts do with a query; `knowledge` is what `retrieve` searches.
+//! speaks protobuf; `task` is what experts do with a query; `knowledge` is what `retrieve` searches; `program` is an expert
+//! as a process of its own.
 
 mod announce;
 mod config;
 mod error;
 mod knowledge;
+pub mod program;
 mod server;
 mod service;
 mod status;

@@ -307,7 +307,7 @@ impl Identity {
         Identity {
             expert: config.name.clone(),
             version: config.version.clone(),
-            instance: format!("{}-{short}", config.name),
+            instance: options.announcement.instance.clone().unwrap_or_else(|| format!("{}-{short}", config.name)),
             epoch: epoch.to_string(),
             reads: config.task.kind.reads(),
             tls: options.serve.tls.is_some(),

@@ -135,13 +135,8 @@ impl Check<'_> {
     }
 
     fn name(&mut self, name: String) -> Option<String> {
-        let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        let good = (1..=MAX_NAME_BYTES).contains(&name.len())
-            && name.bytes().all(inner)
-            && !name.starts_with('-')
-            && !name.ends_with('-');
         let expected = "1 to 63 lower-case letters, digits and '-', with a letter or digit at both ends";
-        if good { Some(name) } else { self.wrong("name", "is not a DNS label", expected) }
+        if is_dns_label(&name) { Some(name) } else { self.wrong("name", "is not a DNS label", expected) }
     }
 
     fn version(&mut self, version: String) -> Option<String> {
@@ -312,4 +307,13 @@ impl Check<'_> {
         let (file, path) = (self.file.to_owned(), path.to_owned());
         self.mistakes.push(Mistake { file, path, problem: problem.into(), expected: expected.into() });
     }
+}
+
+/// What experts and meshes are called.
+pub(crate) fn is_dns_label(name: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=MAX_NAME_BYTES).contains(&name.len())
+        && name.bytes().all(inner)
+        && !name.starts_with('-')
+        && !name.ends_with('-')
 }

@@ -42,6 +42,10 @@ impl Registry for Recorded {
         self.mesh.watch()
     }
 
+    fn forget(&self, instance: &consilium_mesh::registry::Instance) {
+        self.mesh.forget(instance);
+    }
+
     async fn retire(&self, expert: &str, version: &str) -> RegistryResult<()> {
         self.mesh.retire(expert, version).await
     }

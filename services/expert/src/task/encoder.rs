@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use consilium_engine::{Call, Engine, Kind, Manifest, TextOutput};
+use consilium_engine::{Call, Engine, TextOutput};
 
 use super::{Context, Failure, Timings, Vector};
 use crate::Error;
 
-/// The output that is the vector, where a model has several.
+/// What an encoder's vector is called in errors.
 const OUTPUT: &str = "embedding";
 
 /// What tokenizers put around a text: `[CLS]` and `[SEP]`, or `<s>` and `</s>`.
@@ -15,23 +15,6 @@ const SPECIAL_TOKENS: usize = 2;
 
 /// How far from 1 a vector's length may be and still count as unit length; rounding in fp16 stays below it.
 const UNIT_TOLERANCE: f32 = 1e-2;
-
-/// Which output of a model is the vector, and how wide it is; or why the model is no encoder.
-pub(crate) fn output(manifest: &Manifest) -> Result<(usize, usize), &'static str> {
-    if manifest.kind != Kind::Text {
-        return Err("takes tensors; an encoder takes text");
-    }
-    let output = match manifest.outputs.iter().position(|output| output.name == OUTPUT) {
-        Some(named) => named,
-        None if manifest.outputs.len() == 1 => 0,
-        None => return Err("has several outputs and none is called `embedding`"),
-    };
-    let width = match manifest.outputs.get(output).map(|output| output.shape.as_slice()) {
-        Some([_, width]) => usize::try_from(*width).ok().filter(|&width| width > 0),
-        _ => None,
-    };
-    width.map(|width| (output, width)).ok_or("has an embedding without a fixed width, [-1, n]")
-}
 
 #[derive(Clone, Debug)]
 pub(crate) struct Encoder {
@@ -55,7 +38,7 @@ impl Encoder {
     /// `Err` when the model takes no text, or has no output that is one row of floats.
     pub(crate) fn new(engine: Engine) -> Result<Encoder, Error> {
         let manifest = engine.manifest();
-        let (output, width) = output(manifest).map_err(|problem| Error::unfit(&engine, problem))?;
+        let (output, width) = manifest.embedding().map_err(|problem| Error::unfit(&engine, problem))?;
         let max_tokens = manifest.tokenizer.as_ref().map_or(0, |tokenizer| tokenizer.max_tokens);
         let whole = max_tokens.saturating_sub(SPECIAL_TOKENS);
         Ok(Encoder { digest: engine.digest().into(), output, width, whole, engine })

@@ -94,7 +94,7 @@ impl TaskKind {
     /// What is wrong with it, such as `names no labels in its manifest`.
     pub fn fits(&self, manifest: &Manifest) -> Result<(), &'static str> {
         match self {
-            TaskKind::Embed | TaskKind::Retrieve { .. } => encoder::output(manifest).map(drop),
+            TaskKind::Embed | TaskKind::Retrieve { .. } => manifest.embedding().map(drop),
             TaskKind::Classify => classify::heads(manifest).map(drop),
             TaskKind::Tensors => Ok(()),
         }

@@ -1,0 +1,86 @@
+//! One expert as a process of its own: from arguments to an exit code. What the arguments are is in `args`, how an
+//! instance is configured in `settings`; what an expert is and how it lives knows nothing of this module.
+
+mod args;
+mod settings;
+
+use std::{sync::Arc, time::Duration};
+
+use consilium_engine::{Store, StoreOptions};
+use consilium_mesh::{
+    admin::Admin,
+    config::Mistakes,
+    logs,
+    metrics::Metrics,
+    process::{Error, Ports, Stop, print_config},
+    registry::Registry,
+};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+pub use self::args::Args;
+use self::settings::Settings;
+use crate::{Config, Service};
+
+/// For the engines to end once the last call has ended or was cut off: at most one run of the model.
+const ENGINES_END: Duration = Duration::from_secs(5);
+
+/// Runs the expert that `args` describe until a signal asks it to go, and takes it out of service in good order. A second
+/// signal ends the process at once.
+///
+/// # Errors
+/// Before anything is opened: everything that is wrong with the configuration. After that: whatever kept it from serving.
+pub async fn run(args: Args) -> Result<(), Error> {
+    logs::init(&args.log, logs::Format::Auto).map_err(Error::Logs)?;
+    let (expert, settings) = read(&args)?;
+    if args.print_config {
+        return print_config(&settings);
+    }
+    let unusable = |error| Error::wrong("ONNX Runtime cannot be used", error);
+    let onnxruntime = consilium_engine::locate(args.onnxruntime.as_deref(), &args.expert).map_err(unusable)?;
+    let stop = Stop::on_signals()?;
+    let ports = Ports::open(settings.listen, settings.admin).await?;
+    let metrics = Metrics::new();
+    let registry = settings.registry.open(settings.mesh.as_deref().unwrap_or_default(), &metrics);
+    let registry = registry.map_err(Error::Registry)?;
+    ports.announce(&format!("consilium-expert {}", expert.name));
+    if settings.registry.etcd.is_none() {
+        tracing::warn!(expert = expert.name, "no registry is configured: this instance announces itself to nobody");
+    }
+
+    let store = Store::open(StoreOptions { onnxruntime: Some(onnxruntime), cores: None }).map_err(unusable)?;
+    let mut options = settings.options(expert);
+    options.metrics = metrics;
+    let ran = serve(options, ports, &store, registry, stop.asked.clone()).await;
+    if timeout(ENGINES_END, store.close()).await.is_err() {
+        tracing::warn!("the engines were still busy at the end");
+    }
+    ran
+}
+
+/// Everything wrong with both files comes out together.
+fn read(args: &Args) -> Result<(Config, Settings), Error> {
+    let mut mistakes = Mistakes::default();
+    let expert = mistakes.take(Config::load(&args.expert));
+    let settings = mistakes.take(Settings::load(args.config.as_deref(), &args.overlay()));
+    match (expert, settings) {
+        (Some(expert), Some(settings)) => Ok((expert, settings)),
+        _ => Err(Error::Config(mistakes)),
+    }
+}
+
+async fn serve(
+    options: crate::Options,
+    ports: Ports,
+    store: &Store,
+    registry: Arc<dyn Registry>,
+    stop: CancellationToken,
+) -> Result<(), Error> {
+    let metrics = options.metrics.clone();
+    let service = Service::new(options, ports.service, store.clone(), registry);
+    // It stays until the very end: whoever probes can see how the instance leaves.
+    let admin = Admin::start(ports.admin, vec![service.readiness()], metrics).map_err(Error::Admin)?;
+    let ran = crate::run(service, stop).await;
+    admin.stop();
+    ran.map_err(|error| Error::failed("the expert cannot serve", error))
+}

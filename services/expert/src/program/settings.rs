@@ -1,0 +1,329 @@
+//! `instance.yaml`: how one instance of an expert runs. What the expert is stands in `expert.yaml` and is the same for all
+//! of its instances. Raw as written → checked.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use consilium_mesh::{
+    config::{self, Mistake, Mistakes, Overlay, Source},
+    drain,
+    registry::{self, Track},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{Announcement, Config, Options, config::is_dns_label};
+
+const DEFAULT_SETTLE: Duration = Duration::from_secs(2);
+const DEFAULT_GRACE: Duration = Duration::from_secs(20);
+const MAX_ID_BYTES: usize = 128;
+
+// What is expected, where it is said more than once.
+const ADDRESS: &str = "an IP address and a port, for example 127.0.0.1:7700";
+const HOST_AND_PORT: &str = "host:port at which routers reach this instance, for example 10.0.0.7:7700";
+const DNS_LABEL: &str = "1 to 63 lower-case letters, digits and '-', not at either end";
+
+/// How an instance runs, checked. Paths are complete: they no longer depend on where the file lies.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Settings {
+    /// Which mesh it joins, a DNS label; `None` only without an etcd to join it at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) mesh: Option<String>,
+    pub(super) listen: SocketAddr,
+    pub(super) admin: SocketAddr,
+    /// `host:port`, where that is not where it listens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) announce: Option<String>,
+    /// Its id; made up for each start where it is `None`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) instance: Option<String>,
+    pub(super) zone: String,
+    /// The name in its certificate, where that is not the host of the address.
+    pub(super) server_name: String,
+    pub(super) track: Track,
+    /// The directory that holds one directory for each model.
+    pub(super) models: PathBuf,
+    /// How long it keeps serving while routers take notice that it goes.
+    #[serde(with = "config::duration")]
+    pub(super) settle: Duration,
+    /// The bound of a whole drain.
+    #[serde(with = "config::duration")]
+    pub(super) grace: Duration,
+    /// Lets tools list the services and their messages.
+    pub(super) reflection: bool,
+    pub(super) registry: registry::Settings,
+}
+
+impl Settings {
+    /// Reads `file`, where there is one, with `overlay` on top.
+    ///
+    /// # Errors
+    /// Every mistake in them.
+    pub(super) fn load(file: Option<&Path>, overlay: &Overlay) -> Result<Self, Mistakes> {
+        let nothing = || Ok(Source { file: "command line".to_owned(), text: String::new() });
+        let source = file.map_or_else(nothing, Source::read)?;
+        let raw: Raw = config::parse(&source, overlay)?;
+        raw.check(&source.file, file.and_then(Path::parent).unwrap_or(Path::new("")))
+    }
+
+    /// The same, for `Service`.
+    pub(super) fn options(&self, expert: Config) -> Options {
+        let mut options = Options::new(expert, &self.models);
+        options.serve.reflection = self.reflection;
+        options.announcement = Announcement {
+            address: self.announce.clone(),
+            instance: self.instance.clone(),
+            track: self.track,
+            zone: self.zone.clone(),
+            server_name: self.server_name.clone(),
+        };
+        options.drain = drain::Options { settle: self.settle, budget: self.grace, ..drain::Options::default() };
+        options
+    }
+}
+
+/// As written. Everything is optional here, so that everything wrong is reported together.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    mesh: Option<String>,
+    listen: Option<String>,
+    admin: Option<String>,
+    announce: Option<String>,
+    instance: Option<String>,
+    zone: Option<String>,
+    server_name: Option<String>,
+    track: Option<String>,
+    models: Option<PathBuf>,
+    #[serde(default, with = "config::duration::option")]
+    settle: Option<Duration>,
+    #[serde(default, with = "config::duration::option")]
+    grace: Option<Duration>,
+    reflection: Option<bool>,
+    #[serde(default)]
+    registry: registry::Settings,
+}
+
+impl Raw {
+    fn check(mut self, file: &str, base: &Path) -> Result<Settings, Mistakes> {
+        let mut found = Found { file, mistakes: Mistakes::default() };
+        found.mesh(self.mesh.as_deref(), &self.registry);
+        let listen = found.address("listen", self.listen.as_deref());
+        let admin = found.address("admin", self.admin.as_deref());
+        if listen == admin && listen.port() != 0 {
+            found.add("admin", format!("{admin} is where the expert listens"), "an address of its own");
+        }
+        found.announce(self.announce.as_deref(), listen);
+        found.instance(self.instance.as_deref());
+        let track = found.track(self.track.as_deref());
+        let models = found.models(base, self.models);
+        let settle = self.settle.unwrap_or(DEFAULT_SETTLE);
+        let grace = self.grace.unwrap_or(DEFAULT_GRACE);
+        if settle >= grace {
+            found.add("grace", "not longer than settle".into(), "more than settle, so that running calls get time");
+        }
+        if self.registry.table.is_some() {
+            found.add("registry.table", "means nothing to an expert".into(), "nothing here: routers keep a table");
+        }
+        found.mistakes.extend(self.registry.check(file, base));
+        found.mistakes.into_result()?;
+        Ok(Settings {
+            mesh: self.mesh,
+            listen,
+            admin,
+            announce: self.announce,
+            instance: self.instance,
+            zone: self.zone.unwrap_or_default(),
+            server_name: self.server_name.unwrap_or_default(),
+            track,
+            models,
+            settle,
+            grace,
+            reflection: self.reflection.unwrap_or(true),
+            registry: self.registry,
+        })
+    }
+}
+
+/// The mistakes so far. A value that is wrong is replaced by one that does no harm: nobody sees it.
+struct Found<'a> {
+    file: &'a str,
+    mistakes: Mistakes,
+}
+
+impl Found<'_> {
+    fn add(&mut self, path: &str, problem: String, expected: &str) {
+        let (file, path, expected) = (self.file.to_owned(), path.to_owned(), expected.to_owned());
+        self.mistakes.push(Mistake { file, path, problem, expected });
+    }
+
+    fn mesh(&mut self, mesh: Option<&str>, registry: &registry::Settings) {
+        match mesh {
+            Some(name) if !is_dns_label(name) => self.add("mesh", format!("{name:?}"), DNS_LABEL),
+            None if registry.etcd.is_some() => self.add("mesh", "missing".into(), "the name of the mesh to join"),
+            Some(_) | None => {}
+        }
+    }
+
+    fn address(&mut self, path: &str, text: Option<&str>) -> SocketAddr {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let Some(text) = text else { return any };
+        text.parse().unwrap_or_else(|_| {
+            self.add(path, format!("{text:?} is no address"), ADDRESS);
+            any
+        })
+    }
+
+    /// Found here and not when the models are loaded: nobody can call a wildcard.
+    fn announce(&mut self, announce: Option<&str>, listen: SocketAddr) {
+        match announce {
+            Some(address) if !is_host_and_port(address) => self.add("announce", format!("{address:?}"), HOST_AND_PORT),
+            None if listen.ip().is_unspecified() => {
+                self.add("announce", format!("missing, and nobody can call {listen}"), HOST_AND_PORT);
+            }
+            Some(_) | None => {}
+        }
+    }
+
+    fn instance(&mut self, instance: Option<&str>) {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        let good = |id: &str| (1..=MAX_ID_BYTES).contains(&id.len()) && id.bytes().all(allowed);
+        if let Some(id) = instance.filter(|id| !good(id)) {
+            self.add("instance", format!("{id:?}"), "1 to 128 letters, digits, '-', '_' or '.'");
+        }
+    }
+
+    fn track(&mut self, track: Option<&str>) -> Track {
+        match track {
+            None | Some("live") => Track::Live,
+            Some("canary") => Track::Canary,
+            Some("shadow") => Track::Shadow,
+            Some(other) => {
+                self.add("track", format!("{other:?}"), "live, canary or shadow");
+                Track::default()
+            }
+        }
+    }
+
+    fn models(&mut self, base: &Path, models: Option<PathBuf>) -> PathBuf {
+        const EXPECTED: &str = "the directory that holds the models";
+        let Some(models) = models else {
+            self.add("models", "missing".into(), EXPECTED);
+            return PathBuf::new();
+        };
+        let models = base.join(models);
+        if !models.is_dir() {
+            self.add("models", format!("{} is no directory", models.display()), EXPECTED);
+        }
+        models
+    }
+}
+
+/// A name or an IP address, in brackets if it is of version 6, and a port above 0.
+fn is_host_and_port(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    let in_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let version6 = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let good_host = match version6 {
+        Some(host) => host.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.bytes().all(in_name),
+    };
+    good_host && port.parse::<u16>().is_ok_and(|port| port > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `instance.yaml` in a directory that holds the directory `models`.
+    fn load(yaml: &str, set: &[&str]) -> Result<Settings, Mistakes> {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("models")).unwrap();
+        let file = dir.path().join("instance.yaml");
+        std::fs::write(&file, yaml).unwrap();
+        let set = set.iter().map(|&set| set.to_owned()).collect();
+        Settings::load(Some(&file), &Overlay { set, ..Overlay::default() })
+    }
+
+    fn wrong(yaml: &str) -> Vec<String> {
+        load(yaml, &[]).unwrap_err().into_iter().map(|mistake| mistake.path).collect()
+    }
+
+    #[test]
+    fn what_is_not_said_has_a_default() {
+        let settings = load("models: models", &[]).unwrap();
+        assert_eq!((settings.listen.to_string().as_str(), settings.admin.port()), ("127.0.0.1:0", 0));
+        assert_eq!((settings.settle, settings.grace), (DEFAULT_SETTLE, DEFAULT_GRACE));
+        assert_eq!((settings.track, settings.mesh, settings.instance), (Track::Live, None, None));
+        assert!(settings.reflection && settings.models.is_absolute() && settings.registry.etcd.is_none());
+    }
+
+    #[test]
+    fn everything_wrong_is_said_at_once() {
+        assert_eq!(
+            wrong(
+                "{mesh: Clinic, listen: here, admin: there, announce: 'host:0', instance: a/b, track: cannary, \
+                 models: none, settle: 3s, grace: 3s, registry: {table: t, etcd: {endpoints: [x]}}}"
+            ),
+            [
+                "mesh",
+                "listen",
+                "admin",
+                "announce",
+                "instance",
+                "track",
+                "models",
+                "grace",
+                "registry.table",
+                "registry.etcd.endpoints[0]"
+            ]
+        );
+        assert_eq!(wrong("{listen: '127.0.0.1:7', admin: '127.0.0.1:7'}"), ["admin", "models"]);
+        assert_eq!(wrong("{models: models, modells: x, settle: soon}"), ["modells", "settle"]);
+        assert_eq!(wrong("{models: models, registry: {etcd: {endpoints: ['http://a:1']}}}"), ["mesh"]);
+    }
+
+    #[test]
+    fn a_wildcard_needs_an_address_to_announce() {
+        for listen in ["0.0.0.0:0", "[::]:7700"] {
+            let mistakes = load(&format!("{{models: models, listen: '{listen}'}}"), &[]).unwrap_err();
+            assert_eq!(mistakes.iter().map(|mistake| mistake.path.as_str()).collect::<Vec<_>>(), ["announce"]);
+            assert!(mistakes.to_string().contains(listen), "{mistakes}");
+            load(&format!("{{models: models, listen: '{listen}', announce: 'a.b.svc:7700'}}"), &[]).unwrap();
+        }
+    }
+
+    #[test]
+    fn an_address_to_announce_is_a_host_and_a_port() {
+        for good in ["a:1", "a-b.c_d:65535", "10.0.0.1:80", "[::1]:80"] {
+            assert!(is_host_and_port(good), "{good}");
+        }
+        for bad in ["", "a", ":1", "a:", "a:0", "a:65536", "::1:80", "[::1]", "[x]:1", "u@a:1", "a/b:1", "a b:1"] {
+            assert!(!is_host_and_port(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_settings_reach_the_service() {
+        let yaml = "{models: models, announce: 'a:1', instance: a-1, zone: z, server_name: a.test, track: canary, \
+                    settle: 1s, grace: 9s, reflection: false}";
+        let settings = load(yaml, &["zone=y"]).unwrap();
+        let expert = "{name: x, version: '1', summary: An expert of the tests., task: {kind: embed, model: m}, \
+                      slo: {latency: 1s, objective: 0.9}}";
+        let source = Source { file: "expert.yaml".to_owned(), text: expert.to_owned() };
+        let options = settings.options(Config::read(&source, Path::new(""), &Overlay::default()).unwrap());
+        let announcement = Announcement {
+            address: Some("a:1".into()),
+            instance: Some("a-1".into()),
+            track: Track::Canary,
+            zone: "y".into(),
+            server_name: "a.test".into(),
+        };
+        assert_eq!(options.announcement, announcement);
+        assert_eq!((options.drain.settle, options.drain.budget), (Duration::from_secs(1), Duration::from_secs(9)));
+        assert!(!options.serve.reflection);
+        assert_eq!(options.models, settings.models);
+    }
+}
