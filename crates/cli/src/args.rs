@@ -28,7 +28,7 @@ pub(crate) enum Command {
     Ask(Ask),
     /// Show whom a running mesh would ask, and why, without asking anybody
     Explain(Explain),
-    /// List the experts of a running mesh
+    /// List the experts of a running mesh, or retire one
     Experts(Experts),
     /// Look at model directories and verify them
     Models(Models),
@@ -49,6 +49,8 @@ pub(crate) struct Up {
     /// Let the system pick every port
     #[arg(long, conflicts_with_all = ["listen", "admin"])]
     pub(crate) ephemeral: bool,
+    #[command(flatten)]
+    pub(crate) etcd: Etcd,
     /// Change a setting of the mesh file, for example gate.top_k=2; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
@@ -76,9 +78,31 @@ pub(crate) struct Runtime {
     /// The ONNX Runtime library, libonnxruntime.so; found beside this program or in .tools/lib when not given
     #[arg(long, value_name = "FILE", env = "CONSILIUM_ONNXRUNTIME")]
     pub(crate) onnxruntime: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) log: Log,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Log {
     /// How much to log to standard error: error, warn, info, debug or trace
-    #[arg(long, value_name = "LEVEL", env = "CONSILIUM_LOG", default_value = "warn")]
-    pub(crate) log: String,
+    #[arg(long = "log", value_name = "LEVEL", env = "CONSILIUM_LOG", default_value = "warn")]
+    pub(crate) level: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Etcd {
+    /// A member of the etcd that the mesh meets at, instead of what the file says; may be repeated
+    #[arg(long = "etcd", value_name = "URL", value_delimiter = ',')]
+    pub(crate) endpoints: Vec<String>,
+}
+
+impl Etcd {
+    /// As `--set` would have it.
+    pub(crate) fn setting(&self) -> Option<String> {
+        // A list in JSON is one in YAML, whatever is in it.
+        let given = !self.endpoints.is_empty();
+        given.then(|| format!("registry.etcd.endpoints={}", serde_json::json!(self.endpoints)))
+    }
 }
 
 #[derive(Debug, Args)]
@@ -103,7 +127,10 @@ pub(crate) struct Explain {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Experts {
+    #[command(subcommand)]
+    pub(crate) instead: Option<ExpertsCommand>,
     #[command(flatten)]
     pub(crate) router: Router,
     /// Keep watching, and show the list again whenever it changes
@@ -112,6 +139,35 @@ pub(crate) struct Experts {
     /// Print one JSON document instead of text; with --watch, one a line
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// What can be done about experts beside listing them.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ExpertsCommand {
+    /// Forget an expert, or a version of it, that nobody serves any more
+    Retire(Retire),
+}
+
+/// `--version` is the expert's here, and not the program's.
+#[derive(Debug, Args)]
+#[command(disable_version_flag = true)]
+pub(crate) struct Retire {
+    /// The expert
+    #[arg(value_name = "NAME")]
+    pub(crate) expert: String,
+    /// Only this version of it; every version when not given
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) version: Option<String>,
+    /// The mesh; its file says which etcd it meets at
+    #[arg(long, value_name = "FILE")]
+    pub(crate) mesh: PathBuf,
+    #[command(flatten)]
+    pub(crate) etcd: Etcd,
+    /// Change a setting of the mesh file, for example registry.etcd.tls.ca=ca.pem; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    #[command(flatten)]
+    pub(crate) log: Log,
 }
 
 #[derive(Debug, Args)]
@@ -295,6 +351,26 @@ mod tests {
         assert_eq!((options.combine(), options.experts), (v1::Combine::All, vec!["general".to_owned()]));
         assert_eq!(question.deadline, Some(Duration::from_millis(500)));
         assert_eq!(question.router.address, "localhost:7");
+    }
+
+    #[test]
+    fn experts_are_listed_unless_something_else_is_asked_for() {
+        let Command::Experts(list) = parse(&["experts", "--watch"]).unwrap() else { panic!("another command") };
+        assert!(list.watch && list.instead.is_none());
+        let retire =
+            ["experts", "retire", "general", "--version", "2", "--mesh", "m.yaml", "--etcd", "http://a:1,http://b:1"];
+        let Command::Experts(Experts { instead: Some(ExpertsCommand::Retire(retire)), .. }) = parse(&retire).unwrap()
+        else {
+            panic!("another command")
+        };
+        assert_eq!((retire.expert.as_str(), retire.version.as_deref()), ("general", Some("2")));
+        let setting = r#"registry.etcd.endpoints=["http://a:1","http://b:1"]"#;
+        assert_eq!(retire.etcd.setting().as_deref(), Some(setting));
+        for wrong in
+            [&["experts", "--watch", "retire", "general", "--mesh", "m.yaml"][..], &["experts", "retire", "general"]]
+        {
+            assert_eq!(parse(wrong).unwrap_err().exit_code(), 2);
+        }
     }
 
     #[test]

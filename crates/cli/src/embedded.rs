@@ -1,7 +1,8 @@
-//! A whole mesh in one process: a registry in memory, one model store, every expert and the router on real gRPC ports
-//! of the loopback interface. `up` and `demo` run it, and so can a test.
+//! A whole mesh in one process: one model store, every expert and the router on real gRPC ports of the loopback
+//! interface. `up` and `demo` run it, and so can a test.
 //!
-//! What runs where is the same as on many machines; only the registry and the number of processes differ.
+//! What runs where is the same as on many machines; only the number of processes differs, and as a rule the registry,
+//! which is in memory. With an etcd, the mesh meets whoever else is there.
 
 use std::{
     collections::HashMap,
@@ -19,7 +20,7 @@ use consilium_mesh::{
     drain,
     health::Readiness,
     metrics::Metrics,
-    registry::{MemoryRegistry, Registry},
+    registry::{Registry, Snapshot},
 };
 use consilium_proto::v1::{catalog_service_server, router_service_server};
 use consilium_router as router;
@@ -31,7 +32,12 @@ use crate::{
     definition::Definition,
     error::{Error, Trouble},
     progress::Progress,
+    registry,
 };
+
+/// For etcd to be heard of, and for it to list the mesh's experts. Longer than a leader takes to be elected, shorter than
+/// a person waits for nothing.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Everything about a start that is not in the mesh's files.
 #[derive(Debug)]
@@ -72,7 +78,8 @@ impl Mesh {
         let store = Store::open(StoreOptions { onnxruntime: Some(options.onnxruntime), cores: None })
             .map_err(|error| unusable(Trouble::of("ONNX Runtime cannot be used", &error)))?;
         let starting = Starting { definition, store: store.clone(), progress: options.progress, began };
-        match starting.run(ports).await {
+        // On the heap: a start is long, and its future would make every command as large.
+        match Box::pin(starting.run(ports)).await {
             Ok(mesh) => Ok(mesh),
             Err(error) => {
                 store.close().await;
@@ -178,8 +185,8 @@ struct Starting {
 
 impl Starting {
     async fn run(self, ports: Ports) -> Result<Mesh, Error> {
-        let registry: Arc<dyn Registry> = Arc::new(MemoryRegistry::new(self.definition.config.name.as_str()));
         let metrics = Metrics::new();
+        let registry = self.registry(&metrics).await?;
         let services = self.services(&registry, &metrics).await?;
         let readiness = Readiness::new("router")
             .with_services([router_service_server::SERVICE_NAME, catalog_service_server::SERVICE_NAME]);
@@ -194,6 +201,7 @@ impl Starting {
             return Err(unusable(Trouble::new(format!("the gate's encoder {problem}"))));
         }
         let experts = self.start_experts(services).await?;
+        self.listed(&*registry, &experts).await?;
 
         let step = self.progress.step("the gate learns its experts");
         let address = ports.router.local_addr().map_err(|error| unusable(Trouble::new(error.to_string())))?;
@@ -224,6 +232,34 @@ impl Starting {
         })
     }
 
+    /// The registry that the mesh's file speaks of. An etcd is waited for here, before models are loaded in vain.
+    async fn registry(&self, metrics: &Metrics) -> Result<Arc<dyn Registry>, Error> {
+        let config = &self.definition.config;
+        let opened = config.registry.open(&config.name, metrics);
+        let registry = opened.map_err(|error| unusable(Trouble::of("the registry cannot be used", &error)))?;
+        if let Some(etcd) = &config.registry.etcd {
+            let step = self.progress.step("etcd answers");
+            registry::first(&*registry, etcd, PATIENCE).await?;
+            step.done("");
+        }
+        Ok(registry)
+    }
+
+    /// Returns once `registry` lists every one of `experts`: etcd is told in the background, and what a router learns first
+    /// should be the whole mesh.
+    async fn listed(&self, registry: &dyn Registry, experts: &[Expert]) -> Result<(), Error> {
+        let Some(etcd) = &self.definition.config.registry.etcd else { return Ok(()) };
+        let step = self.progress.step("etcd lists the experts");
+        let lists = |mesh: &Snapshot, expert: &Expert| {
+            let known = mesh.experts.get(&expert.config.name);
+            known.is_some_and(|known| known.instances.contains_key(expert.handle.instance()))
+        };
+        let all = registry::shows(registry, |mesh| experts.iter().all(|expert| lists(mesh, expert)), PATIENCE).await;
+        all.ok_or_else(|| Error::Failed(registry::unreachable(etcd)))?;
+        step.done("");
+        Ok(())
+    }
+
     /// Every expert with a port of its own, not started yet.
     async fn services(
         &self,
@@ -231,6 +267,9 @@ impl Starting {
         metrics: &Metrics,
     ) -> Result<Vec<(expert::Config, expert::Service)>, Error> {
         let mut services = Vec::new();
+        let mesh = &self.definition.config;
+        // Without an etcd the only caller is this mesh's router, which is gone by then.
+        let settle = if mesh.registry.etcd.is_some() { mesh.settle } else { Duration::ZERO };
         for config in &self.definition.experts {
             let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
             let listener = TcpListener::bind(any).await.map_err(|error| {
@@ -239,8 +278,7 @@ impl Starting {
             let mut options = expert::Options::new(config.clone(), &self.definition.config.models);
             options.metrics = metrics.clone();
             options.serve.reflection = self.definition.config.reflection;
-            // The only caller is this mesh's router, which is gone by then.
-            options.drain = drain::Options { settle: Duration::ZERO, ..drain::Options::default() };
+            options.drain = drain::Options { settle, budget: mesh.grace, ..drain::Options::default() };
             let service = expert::Service::new(options, listener, self.store.clone(), Arc::clone(registry));
             services.push((config.clone(), service));
         }

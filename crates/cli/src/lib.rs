@@ -15,6 +15,7 @@ mod model;
 mod page;
 pub mod progress;
 mod question;
+mod registry;
 mod render;
 mod text;
 mod view;

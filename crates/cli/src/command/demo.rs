@@ -20,8 +20,9 @@ use crate::{
     view::{Dispatch, milliseconds},
 };
 
-/// Ports that the system picks, and nobody outside who would need time to notice that the mesh goes away.
-const EPHEMERAL: [&str; 3] = ["listen=127.0.0.1:0", "admin=127.0.0.1:0", "settle=0s"];
+/// Ports that the system picks, a registry that nobody else sees, and so nobody outside who would need time to notice that
+/// the mesh goes away.
+const EPHEMERAL: [&str; 4] = ["listen=127.0.0.1:0", "admin=127.0.0.1:0", "registry={}", "settle=0s"];
 
 /// A question and what became of it.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! `consilium experts`: who is in the mesh, once or for as long as one likes to watch.
 
-use super::Exit;
+use super::{Exit, retire};
 use crate::{
     args,
     client::Client,
@@ -10,6 +10,9 @@ use crate::{
 };
 
 pub(crate) async fn run(args: &args::Experts, page: &mut Page<'_>) -> Result<Exit, Error> {
+    if let Some(args::ExpertsCommand::Retire(args)) = &args.instead {
+        return retire::run(args, page).await;
+    }
     let client = Client::new(&args.router.address)?;
     if args.watch {
         return watch(&client, args.json, page).await;

@@ -6,12 +6,13 @@ pub(crate) mod demo;
 pub(crate) mod experts;
 pub(crate) mod explain;
 pub(crate) mod models;
+pub(crate) mod retire;
 pub(crate) mod up;
 
 use consilium_mesh::logs;
 
 use crate::{
-    args::Command,
+    args::{self, Command},
     error::{Error, Trouble},
     page::Page,
 };
@@ -48,8 +49,8 @@ pub(crate) async fn run(command: Command, page: &mut Page<'_>) -> Result<Exit, E
     }
 }
 
-/// For the commands that run a mesh; the others have nothing to log.
-fn log(level: &str) -> Result<(), Error> {
-    logs::init(level, logs::Format::Auto)
+/// For the commands that run a mesh or join its registry; the others have nothing to log.
+fn log(log: &args::Log) -> Result<(), Error> {
+    logs::init(&log.level, logs::Format::Auto)
         .map_err(|error| Error::Usage(Trouble::of("the logs cannot be set up", &error)))
 }

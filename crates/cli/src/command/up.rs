@@ -63,5 +63,6 @@ fn settings(args: &args::Up) -> Vec<String> {
     }
     set.extend(args.listen.map(|address| format!("listen={address}")));
     set.extend(args.admin.map(|address| format!("admin={address}")));
+    set.extend(args.etcd.setting());
     set
 }

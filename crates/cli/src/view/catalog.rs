@@ -74,6 +74,8 @@ pub(crate) struct Instance {
     pub(crate) epoch: String,
     pub(crate) in_flight: u32,
     pub(crate) software: String,
+    /// Its registration ran out, but it still answers.
+    pub(crate) expired: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
@@ -161,6 +163,7 @@ impl From<v1::Instance> for Instance {
             epoch: instance.epoch,
             in_flight: instance.in_flight,
             software: instance.software,
+            expired: instance.expired,
         }
     }
 }

@@ -41,4 +41,6 @@ fn values(values: std::collections::HashMap<String, v1::Values>) -> BTreeMap<Str
 }
 
 #[cfg(test)]
+pub(crate) use self::catalog::Card;
+#[cfg(test)]
 pub(crate) mod samples;

@@ -1,6 +1,6 @@
 //! What is wrong is said completely, with file, path and what was expected, and ends with exit code 2.
 
-use std::net::TcpListener;
+use std::{net::TcpListener, process::Command};
 
 use crate::{files::Files, said};
 
@@ -148,11 +148,65 @@ fn a_missing_library_says_how_to_get_it() {
 }
 
 #[test]
+fn a_mesh_without_experts_is_refused() {
+    let files = Files::new();
+    files.replace("mesh.yaml", "experts: [experts/*/expert.yaml]", "experts: []");
+    for command in ["check", "up", "demo"] {
+        let (code, out, err) = said(&[command, &files.mesh()]);
+        assert_eq!(code, Some(2), "{command}: {out}{err}");
+        assert!(unwrapped(&format!("{out}{err}")).contains("experts: missing"), "{command}: {out}{err}");
+    }
+}
+
+#[test]
+fn an_etcd_that_cannot_be_reached_is_named_and_not_waited_for() {
+    let files = Files::new();
+    // Bound and not listened on by anybody who would answer.
+    let dead = TcpListener::bind("127.0.0.1:0").unwrap();
+    let etcd = format!("http://{}", dead.local_addr().unwrap());
+    let mesh = files.mesh();
+    let retire = ["experts", "retire", "fruit", "--mesh", &mesh, "--etcd", &etcd];
+    for arguments in [&["up", &mesh, "--etcd", &etcd][..], &retire] {
+        let (code, out, err) = said(arguments);
+        assert_eq!((code, out.as_str()), (Some(1), ""), "{err}");
+        assert!(err.contains(&format!("error: etcd at {etcd} cannot be reached\n")), "{err}");
+        assert!(err.contains("hint: ") && !err.contains("panicked"), "{err}");
+    }
+    let (code, _, err) = said(&["up", &mesh, "--etcd", "127.0.0.1:2379"]);
+    assert_eq!(code, Some(2));
+    assert!(err.contains("registry.etcd.endpoints[0]") && err.contains("http://host:port"), "{err}");
+}
+
+#[test]
+fn a_demo_meets_nobody_else() {
+    let files = Files::new();
+    files.replace("mesh.yaml", "settle: 0s", "registry: {etcd: {endpoints: ['http://127.0.0.1:1']}}");
+    files.write("demo.jsonl", r#"{"text": "is an apple red", "labels": {"closed": "yes"}, "outcome": "refused"}"#);
+    let (code, out, err) = said(&["demo", &files.mesh()]);
+    assert_eq!(code, Some(0), "{out}{err}");
+}
+
+#[test]
+fn an_expert_of_a_mesh_in_one_process_is_not_retired() {
+    let files = Files::new();
+    let (code, out, err) = said(&["experts", "retire", "fruit", "--mesh", &files.mesh()]);
+    assert_eq!((code, out.as_str()), (Some(2), ""));
+    assert!(err.contains("the mesh market has no etcd"), "{err}");
+    assert!(unwrapped(&err).contains("retires an expert by removing its file"), "{err}");
+    // A router's address in the environment is no argument that retiring could not go with.
+    let mut retire = Command::new(env!("CARGO_BIN_EXE_consilium"));
+    retire.args(["experts", "retire", "fruit", "--mesh", &files.mesh()]).env("CONSILIUM_ROUTER", "127.0.0.1:1");
+    assert_eq!(retire.output().unwrap().stderr, err.into_bytes());
+}
+
+#[test]
 fn the_settings_in_effect_can_be_printed_and_read_back() {
     let files = Files::new();
     let (code, out, err) = said(&["up", &files.mesh(), "--set", "gate.top_k=2", "--print-config"]);
     assert_eq!((code, err.as_str()), (Some(0), ""));
     assert!(out.contains("top_k: 2\n") && out.contains("default_deadline: 2s\n"), "{out}");
+    let (_, out, _) = said(&["up", &files.mesh(), "--etcd", "http://a:1,http://b:1", "--print-config"]);
+    assert!(out.contains("- http://a:1\n") && out.contains("- http://b:1\n"), "{out}");
 }
 
 #[test]
