@@ -12,7 +12,10 @@ use std::{
 
 use consilium_mesh::{
     health::Readiness,
-    registry::{Card, Cost, RECORD_SCHEMA, Record, Registration, Registry, Slo, State, Track},
+    registry::{
+        Card, Record, Registration, Registry, Slo,
+        testing::{card, record},
+    },
     serve,
 };
 use consilium_proto::v1::{
@@ -84,26 +87,8 @@ impl Scripted {
             .add_service(ExpertServiceServer::from_arc(Arc::clone(&state)));
         let mut tasks = JoinSet::new();
         tasks.spawn(server.serve(stop.clone(), Duration::ZERO));
-        let record = Record {
-            schema: RECORD_SCHEMA,
-            instance: instance.clone(),
-            epoch,
-            expert: card.expert.clone(),
-            address,
-            version: card.version.clone(),
-            state: State::Serving,
-            track: Track::Live,
-            card_digest: String::new(),
-            models: Vec::new(),
-            zone: String::new(),
-            tls: false,
-            server_name: String::new(),
-            executors: 1,
-            batch_units: 1,
-            cost: Cost::default(),
-            keepalive_ms: None,
-            software: "scripted".into(),
-        };
+        let (version, software) = (card.version.clone(), "scripted".into());
+        let record = Record { address, epoch, version, software, ..record(&card.expert, &instance) };
         let registration = registry.register(card, record).await.expect("the registry takes a scripted expert");
         Self { state, instance, registration, stop, tasks }
     }
@@ -111,18 +96,11 @@ impl Scripted {
     /// A card for an expert that exists only as scripted instances.
     pub fn card(expert: &str, examples: &[&str]) -> Card {
         Card {
-            expert: expert.into(),
-            version: "1".into(),
             summary: format!("A scripted expert called {expert}."),
             examples: examples.iter().map(|&example| example.into()).collect(),
-            serves: std::collections::BTreeMap::new(),
-            accepts: vec!["text".into()],
             task: "scripted".into(),
             slo: Slo { latency: Duration::from_millis(500), objective: 0.9, first_token: None },
-            price: None,
-            idempotent: true,
-            hedge: false,
-            models: Vec::new(),
+            ..card(expert)
         }
     }
 

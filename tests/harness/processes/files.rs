@@ -1,0 +1,126 @@
+//! The files of the mesh under test: a small clinic with a real encoder, so little knowledge that an expert restarts in
+//! about a second, and questions whose answers are known beforehand.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use serde_json::json;
+
+use super::{EXPERT, MESH};
+use crate::models;
+
+/// What is asked, and the id of the passage that answers it. Each question is also an example of its expert's, so that
+/// the gate is sure: choosing well is another test's subject.
+pub const QUESTIONS: [(&str, &str); 10] = [
+    ("Can I take ibuprofen while I am on warfarin?", "warfarin-nsaid"),
+    ("naproxen with warfarin, how bad is the bleeding risk", "warfarin-nsaid"),
+    ("Is tramadol safe together with sertraline?", "ssri-tramadol"),
+    ("serotonin syndrome from sertraline plus tramadol", "ssri-tramadol"),
+    ("Does grapefruit juice matter with simvastatin?", "statin-grapefruit"),
+    ("simvastatin and grapefruit, muscle pain", "statin-grapefruit"),
+    ("weekly methotrexate, now trimethoprim for a urinary infection", "methotrexate-trimethoprim"),
+    ("May methotrexate and trimethoprim be given together?", "methotrexate-trimethoprim"),
+    ("sildenafil with nitroglycerin spray for angina", "nitrate-sildenafil"),
+    ("Can a man on nitrates take sildenafil?", "nitrate-sildenafil"),
+];
+
+const PASSAGES: [(&str, &str, &str); 5] = [
+    (
+        "warfarin-nsaid",
+        "Warfarin with ibuprofen, naproxen and other NSAIDs",
+        "Ibuprofen, naproxen and other anti-inflammatory painkillers raise the risk of bleeding with warfarin.",
+    ),
+    (
+        "ssri-tramadol",
+        "Sertraline and other SSRIs with tramadol",
+        "Tramadol with sertraline can cause serotonin syndrome: agitation, sweating, tremor and a racing heart.",
+    ),
+    (
+        "statin-grapefruit",
+        "Simvastatin with grapefruit juice",
+        "Grapefruit juice raises the level of simvastatin in the blood, and with it the risk of muscle damage.",
+    ),
+    (
+        "methotrexate-trimethoprim",
+        "Methotrexate with trimethoprim",
+        "Trimethoprim taken with methotrexate can suppress the bone marrow, even with a low weekly dose.",
+    ),
+    (
+        "nitrate-sildenafil",
+        "Nitrates with sildenafil",
+        "Sildenafil must not be taken with nitroglycerin or other nitrates: the blood pressure can fall dangerously.",
+    ),
+];
+
+const GENERAL: [&str; 8] = [
+    "What are the opening hours of the clinic?",
+    "Where can visitors park their car?",
+    "How long should a child sleep at night?",
+    "How many minutes of walking a week keep me fit?",
+    "How do I book a routine appointment?",
+    "Is there a cafeteria in the building?",
+    "Which foods are rich in fibre?",
+    "How do I stop smoking?",
+];
+
+/// Where the mesh is described.
+#[derive(Debug, Clone)]
+pub(super) struct Files {
+    pub(super) mesh: PathBuf,
+    dir: PathBuf,
+}
+
+impl Files {
+    pub(super) fn write(dir: &Path) -> Self {
+        let files = Self { mesh: dir.join("mesh.yaml"), dir: dir.to_owned() };
+        let (questions, passages) = (QUESTIONS.map(|(text, _)| text), PASSAGES.map(passage));
+        files.expert(EXPERT, "Checks medicines against each other and against foods.", (&questions, &passages));
+        let about =
+            ("opening", "About the clinic", "The clinic opens at eight and closes at six, from Monday to Friday.");
+        let summary = "Answers general questions about health and the clinic.";
+        files.expert("general", summary, (&GENERAL, &[passage(about)]));
+        // JSON is YAML too.
+        let mesh = json!({
+            "name": MESH,
+            "models": models(),
+            "gate": {"encoder": "minilm-l6", "fallback": "general"},
+            "experts": ["*/expert.yaml"],
+        });
+        write(&files.mesh, &mesh.to_string());
+        files
+    }
+
+    /// Where an expert is described.
+    pub(super) fn of(&self, expert: &str) -> PathBuf {
+        self.dir.join(expert).join("expert.yaml")
+    }
+
+    fn expert(&self, name: &str, summary: &str, (examples, knowledge): (&[&str], &[String])) {
+        let dir = self.dir.join(name);
+        fs::create_dir_all(&dir).expect("a temporary directory can be made");
+        write(&dir.join("examples.txt"), &examples.join("\n"));
+        write(&dir.join("knowledge.jsonl"), &knowledge.join("\n"));
+        let expert = json!({
+            "name": name,
+            "version": "1",
+            "summary": summary,
+            "examples": "examples.txt",
+            "accepts": ["text"],
+            "task": {"kind": "retrieve", "model": "minilm-l6", "knowledge": "knowledge.jsonl", "top": 3},
+            "slo": {"latency": "150ms", "objective": 0.99},
+            "idempotent": true,
+        });
+        write(&self.of(name), &expert.to_string());
+    }
+}
+
+fn passage((id, title, text): (&str, &str, &str)) -> String {
+    let source = json!({"title": "Handbook of the test clinic"});
+    json!({"id": id, "title": title, "text": text, "source": source, "as_of": "2026-01-15"}).to_string()
+}
+
+fn write(path: &Path, text: &str) {
+    fs::write(path, text).expect("a temporary file can be written");
+}

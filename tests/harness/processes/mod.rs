@@ -1,0 +1,58 @@
+//! A mesh of separate processes: real binaries, a real etcd of one member or three, a steady load from outside and a
+//! ledger that knows what became of every request. For what no mesh in one process can show: killing.
+//!
+//! Waiting is for a condition, and the conditions are what a user could see too: the router's `WatchExperts`, the keys in
+//! etcd, `/readyz`.
+
+mod clinic;
+mod etcd;
+mod expert;
+mod files;
+mod ledger;
+mod load;
+pub mod machine;
+mod process;
+mod proxy;
+mod report;
+mod router;
+
+pub use clinic::{Clinic, EXPERT, MESH, Options};
+pub use etcd::{Announced, Etcd, tool};
+pub use expert::Expert;
+pub use files::QUESTIONS;
+pub use ledger::{Attempt, Effect, Event, Id, Ledger, Outcome, Tally};
+pub use load::Load;
+pub use process::{Listening, Process, Signal, built, target};
+pub use proxy::Proxy;
+pub use report::{Report, Row};
+pub use router::Router;
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How long a test waits for something that must come before it calls it lost.
+pub const PATIENCE: Duration = Duration::from_mins(1);
+/// Between two looks at what does not tell by itself that it has changed: a port, a key, a process.
+const GLANCE: Duration = Duration::from_millis(20);
+
+/// Looks again and again until `look` finds something. Returns what it found and how long that took.
+///
+/// # Panics
+/// When it has not come after [`PATIENCE`].
+pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> (T, Duration) {
+    let since = Instant::now();
+    loop {
+        if let Some(found) = look().await {
+            return (found, since.elapsed());
+        }
+        assert!(since.elapsed() < PATIENCE, "it did not come: {what}");
+        tokio::time::sleep(GLANCE).await;
+    }
+}
+
+/// A port of loopback that was free a moment ago.
+pub(crate) fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    listener.local_addr().expect("a bound port has an address").port()
+}
