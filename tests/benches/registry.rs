@@ -6,15 +6,14 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a measurement that cannot go on says so by a panic")]
 #![expect(clippy::print_stdout, reason = "a table on standard output is what this program is for")]
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{fs, time::Duration};
 
 use consilium_mesh::{
     health::Readiness,
-    registry::{Card, Cost, RECORD_SCHEMA, Record, Slo, State, Track},
+    registry::{
+        Card, Cost, Record,
+        testing::{card, record},
+    },
     serve,
 };
 use consilium_proto::v1::{self, instance};
@@ -128,18 +127,9 @@ fn mesh_yaml(dir: &std::path::Path) -> std::path::PathBuf {
 async fn put_card(client: &mut Client, expert: usize) {
     let name = name_of(expert);
     let card = Card {
-        expert: name.clone(),
-        version: "1".into(),
         summary: format!("Answers questions on subject {expert} of many."),
         examples: (0..5).map(|example| format!("question {example} about subject {expert}")).collect(),
-        serves: BTreeMap::new(),
-        accepts: vec!["text".into()],
-        task: "retrieve".into(),
-        slo: Slo { latency: Duration::from_millis(150), objective: 0.99, first_token: None },
-        price: None,
-        idempotent: true,
-        hedge: false,
-        models: Vec::new(),
+        ..card(&name)
     };
     let value = serde_json::to_string(&card).expect("a card is JSON");
     client.put(format!("consilium/{MESH}/cards/{name}/1"), value, None).await.expect("etcd takes a card");
@@ -149,25 +139,11 @@ async fn put_card(client: &mut Client, expert: usize) {
 async fn put(client: &mut Client, (instance, port): (usize, u16), lease: i64) {
     let expert = name_of(instance % EXPERTS);
     let record = Record {
-        schema: RECORD_SCHEMA,
-        instance: id_of(instance),
-        epoch: format!("{instance}-{}", SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos())),
-        expert: expert.clone(),
         // Each has an address of its own, so each has a connection of its own.
         address: format!("127.0.{}.{}:{port}", 1 + instance / 250, 1 + instance % 250),
-        version: "1".into(),
-        state: State::Serving,
-        track: Track::Live,
-        card_digest: String::new(),
-        models: Vec::new(),
-        zone: String::new(),
-        tls: false,
-        server_name: String::new(),
-        executors: 1,
-        batch_units: 1024,
         cost: Cost { points: vec![(8, 3.1), (32, 5.2), (128, 14.0), (256, 29.5)], ..Cost::default() },
         keepalive_ms: Some(KEEPALIVE_MS),
-        software: "fake".into(),
+        ..record(&expert, &id_of(instance))
     };
     let key = format!("consilium/{MESH}/experts/{expert}/{}", record.instance);
     let value = record.encode().expect("a record is JSON");

@@ -1,6 +1,8 @@
 //! What only a registry elsewhere has to keep: several processes, lost leases, members that are away, the table on disk.
 
-use consilium_mesh::registry::{Error, Record, Registry, Track};
+use std::sync::Arc;
+
+use consilium_mesh::registry::{Card, Error, Record, Registry, Track};
 use consilium_tests::processes::{self, Announced};
 use tempfile::TempDir;
 
@@ -34,7 +36,7 @@ async fn an_instance_that_dies_is_marked_when_its_lease_runs_out_and_goes_when_i
             drop((registration, process));
             let expired = |known: &_| instance(known, "labs", id).is_some_and(|it| it.expired);
             let known = until(&router, expired).await;
-            router.forget(instance(&known, "labs", id).expect("it is listed"));
+            router.forget(vec![Arc::clone(instance(&known, "labs", id).expect("it is listed"))]);
             let known = until(&router, |known| instance(known, "labs", id).is_none()).await;
             assert_eq!(expert(&known, "labs").expect("its card is there").cards.len(), 1);
         }
@@ -113,7 +115,8 @@ async fn without_etcd_nothing_waits_and_what_was_known_last_is_known() {
     let table = dir.path().join("table.json");
     let router = mesh.open(&mesh.etcd.urls(), Some(&table));
     let process = mesh.member();
-    let _registration = process.register(card("labs"), record("labs", "a")).await.expect("it is taken");
+    let announced = record("labs", "a");
+    let _registration = process.register(card("labs"), announced.clone()).await.expect("it is taken");
     until(&router, |known| instance(known, "labs", "a").is_some()).await;
     // Going down in order, a router writes what it has not written yet.
     drop(router);
@@ -122,12 +125,77 @@ async fn without_etcd_nothing_waits_and_what_was_known_last_is_known() {
     let router = mesh.open(&away, Some(&table));
     let known = until(&router, |known| known.revision > 0).await;
     let labs = expert(&known, "labs").expect("it is in the table");
-    assert_eq!((labs.cards.len(), labs.instances["a"].address.as_str()), (1, "127.0.0.1:7000"));
+    assert_eq!((labs.cards.len(), labs.instances["a"].address.as_str()), (1, announced.address.as_str()));
 
-    let stranger = mesh.open(&away, None);
-    assert_eq!(stranger.watch().borrow().revision, 0, "nothing was heard, not even that nobody is there");
-    stranger.register(card("labs"), record("labs", "b")).await.expect("it is announced when etcd is there");
-    assert!(matches!(stranger.retire("labs", "1").await, Err(Error::Unavailable(_))));
+    // One that has never heard of anybody knows nothing, not even that nobody is there: neither now nor the next time.
+    let empty = dir.path().join("empty.json");
+    for _ in 0..2 {
+        let stranger = mesh.open(&away, Some(&empty));
+        let heard = stranger.watch();
+        stranger.register(card("labs"), record("labs", "b")).await.expect("it is announced when etcd is there");
+        assert!(matches!(stranger.retire("labs", "1").await, Err(Error::Unavailable(_))));
+        drop(stranger);
+        assert!(!empty.exists(), "there is nothing to keep");
+        assert_eq!(heard.borrow().revision, 0);
+    }
+}
+
+#[tokio::test]
+async fn another_meshs_table_is_neither_used_nor_written_over() {
+    let (ours, theirs) = (Mesh::new().await, Mesh::new().await);
+    let dir = TempDir::new().expect("a temporary directory can be made");
+    let table = dir.path().join("table.json");
+    for mesh in [&theirs, &ours] {
+        let router = mesh.open(&mesh.etcd.urls(), Some(&table));
+        let _registration =
+            mesh.member().register(card("labs"), record("labs", &mesh.name)).await.expect("it is taken");
+        until(&router, |known| instance(known, "labs", &mesh.name).is_some()).await;
+    }
+    let kept = std::fs::read_to_string(&table).expect("it is kept");
+    assert!(kept.contains(&theirs.name) && !kept.contains(&ours.name), "{kept}");
+}
+
+#[tokio::test]
+async fn a_card_that_somebody_lost_or_retired_too_soon_comes_back() {
+    let mesh = Mesh::new().await;
+    let (process, router) = (mesh.member(), mesh.member());
+    let _registration = process.register(card("labs"), record("labs", "a")).await.expect("it is taken");
+    until(&router, |known| instance(known, "labs", "a").is_some()).await;
+    mesh.etcd.delete(&format!("consilium/{}/cards/labs/1", mesh.name)).await;
+    let newcomer = async || {
+        let newcomer = mesh.member();
+        let known = until(&newcomer, |known| known.revision > 0).await;
+        expert(&known, "labs").is_some_and(|labs| !labs.cards.is_empty()).then_some(())
+    };
+    processes::until("whoever comes new knows the card", newcomer).await;
+}
+
+#[tokio::test]
+async fn an_instance_that_goes_does_not_bring_back_the_card_that_it_had() {
+    let mesh = Mesh::new().await;
+    let registry = mesh.member();
+    let before = registry.register(card("labs"), record("labs", "a")).await.expect("it is taken");
+    until(&registry, |known| instance(known, "labs", "a").is_some()).await;
+    let edited = Card { summary: "Knows more.".into(), ..card("labs") };
+    let _after = registry.register(edited, record("labs", "b")).await.expect("it is taken");
+    until(&registry, |known| instance(known, "labs", "b").is_some()).await;
+    before.drain().await.expect("it is there");
+    before.deregister().await.expect("it is there");
+    let known = until(&registry, |known| instance(known, "labs", "a").is_none()).await;
+    assert_eq!(expert(&known, "labs").expect("it is known").cards["1"].summary, "Knows more.");
+}
+
+#[tokio::test]
+async fn a_start_under_a_new_id_at_the_same_address_replaces_the_one_before() {
+    let mesh = Mesh::new().await;
+    let router = mesh.member();
+    let before = record("labs", "a");
+    let after = Record { address: before.address.clone(), ..record("labs", "b") };
+    let dead = mesh.member().register(card("labs"), before).await.expect("it is taken");
+    until(&router, |known| instance(known, "labs", "a").is_some()).await;
+    drop(dead);
+    let _restarted = mesh.member().register(card("labs"), after).await.expect("it is taken");
+    until(&router, |known| instance(known, "labs", "b").is_some() && instance(known, "labs", "a").is_none()).await;
 }
 
 #[tokio::test]

@@ -44,6 +44,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Options {
     pub onnxruntime: PathBuf,
     pub progress: Progress,
+    /// Cancelled by whoever no longer wants the mesh that is starting.
+    pub stop: CancellationToken,
 }
 
 /// A running mesh. Dropping it instead of [`Mesh::stop`] is a crash: connections break, engine threads are left behind.
@@ -68,24 +70,26 @@ pub struct Expert {
 
 impl Mesh {
     /// Opens the ports, loads and warms up each model once, starts the experts, then the router. Returns when the
-    /// router is ready to route to every one of them.
+    /// router is ready to route to every one of them; `None` when it was told to stop before. Experts that others may
+    /// know already leave in good order.
     ///
     /// # Errors
     /// Everything that is wrong with the ports or with the models, all of it together; nothing is left running.
-    pub async fn start(definition: Definition, options: Options) -> Result<Mesh, Error> {
+    pub async fn start(definition: Definition, options: Options) -> Result<Option<Mesh>, Error> {
         let began = Instant::now();
         let ports = Ports::open(&definition.config).await?;
         let store = Store::open(StoreOptions { onnxruntime: Some(options.onnxruntime), cores: None })
             .map_err(|error| unusable(Trouble::of("ONNX Runtime cannot be used", &error)))?;
         let starting = Starting { definition, store: store.clone(), progress: options.progress, began };
+        let mut experts = Vec::new();
         // On the heap: a start is long, and its future would make every command as large.
-        match Box::pin(starting.run(ports)).await {
-            Ok(mesh) => Ok(mesh),
-            Err(error) => {
-                store.close().await;
-                Err(error)
-            }
+        let started = options.stop.run_until_cancelled(Box::pin(starting.run(ports, &mut experts))).await;
+        if let Some(Ok(mesh)) = started {
+            return Ok(Some(Mesh { experts, ..mesh }));
         }
+        leave(experts).await;
+        store.close().await;
+        started.transpose().map(|_| None)
     }
 
     pub fn name(&self) -> &str {
@@ -137,10 +141,7 @@ impl Mesh {
                 ended => tracing::warn!(error = %router_ended(Some(ended)), "the router did not stop in good order"),
             }
         }
-        let mut leaving: JoinSet<drain::Report> = experts.into_iter().map(|expert| expert.handle.stop()).collect();
-        while let Some(report) = leaving.join_next().await {
-            left += report.map_or(0, |report| report.left);
-        }
+        left += leave(experts).await;
         store.close().await;
         drop(admin);
         left
@@ -151,6 +152,16 @@ impl Expert {
     pub fn address(&self) -> SocketAddr {
         self.handle.address()
     }
+}
+
+/// Takes experts out of service side by side. Returns how many calls had to be cut off.
+async fn leave(experts: Vec<Expert>) -> usize {
+    let mut left = 0;
+    let mut leaving: JoinSet<drain::Report> = experts.into_iter().map(|expert| expert.handle.stop()).collect();
+    while let Some(report) = leaving.join_next().await {
+        left += report.map_or(0, |report| report.left);
+    }
+    left
 }
 
 /// The listeners that clients know; the experts' own are picked by the system.
@@ -184,7 +195,9 @@ struct Starting {
 }
 
 impl Starting {
-    async fn run(self, ports: Ports) -> Result<Mesh, Error> {
+    /// Puts the experts into `experts` as they start, so that they are there for whoever ends this before its time. The
+    /// mesh that it returns is without them.
+    async fn run(self, ports: Ports, experts: &mut Vec<Expert>) -> Result<Mesh, Error> {
         let metrics = Metrics::new();
         let registry = self.registry(&metrics).await?;
         let services = self.services(&registry, &metrics).await?;
@@ -200,8 +213,8 @@ impl Starting {
         if let Err(problem) = expert::TaskKind::Embed.fits(encoder.manifest()) {
             return Err(unusable(Trouble::new(format!("the gate's encoder {problem}"))));
         }
-        let experts = self.start_experts(services).await?;
-        self.listed(&*registry, &experts).await?;
+        self.start_experts(services, experts).await?;
+        self.listed(&*registry, experts).await?;
 
         let step = self.progress.step("the gate learns its experts");
         let address = ports.router.local_addr().map_err(|error| unusable(Trouble::new(error.to_string())))?;
@@ -224,7 +237,7 @@ impl Starting {
             name: self.definition.config.name,
             router: address,
             admin,
-            experts,
+            experts: Vec::new(),
             routing,
             stop,
             store: self.store,
@@ -238,6 +251,9 @@ impl Starting {
         let opened = config.registry.open(&config.name, metrics);
         let registry = opened.map_err(|error| unusable(Trouble::of("the registry cannot be used", &error)))?;
         if let Some(etcd) = &config.registry.etcd {
+            if !etcd.is_local() {
+                tracing::warn!("the experts are announced on loopback: only routers of this machine can call them");
+            }
             let step = self.progress.step("etcd answers");
             registry::first(&*registry, etcd, PATIENCE).await?;
             step.done("");
@@ -308,8 +324,11 @@ impl Starting {
 
     /// One after the other: what takes time is encoding their knowledge, and that keeps all cores busy already. All of
     /// them are tried, so that everything wrong is said at once.
-    async fn start_experts(&self, services: Vec<(expert::Config, expert::Service)>) -> Result<Vec<Expert>, Error> {
-        let mut experts = Vec::new();
+    async fn start_experts(
+        &self,
+        services: Vec<(expert::Config, expert::Service)>,
+        experts: &mut Vec<Expert>,
+    ) -> Result<(), Error> {
         let mut trouble = Trouble::new("the mesh's experts cannot start");
         for (config, service) in services {
             let step = self.progress.step(format!("expert {}", config.name));
@@ -324,7 +343,7 @@ impl Starting {
                 }
             }
         }
-        if trouble.details.is_empty() { Ok(experts) } else { Err(unusable(trouble)) }
+        if trouble.details.is_empty() { Ok(()) } else { Err(unusable(trouble)) }
     }
 }
 

@@ -58,7 +58,7 @@ mod tests {
             self.0.subscribe()
         }
 
-        fn forget(&self, _: &Instance) {}
+        fn forget(&self, _: Vec<Arc<Instance>>) {}
 
         async fn retire(&self, _: &str, _: &str) -> Result<(), registry::Error> {
             Ok(())

@@ -115,6 +115,7 @@ fn endpoint(target: &Target) -> Result<Endpoint, Error> {
         .map_err(|_| Error::Address { address: address() })?
         .tcp_nodelay(true)
         .connect_timeout(limits::CONNECT_TIMEOUT)
+        .tcp_keepalive(Some(limits::TCP_KEEPALIVE))
         .initial_stream_window_size(limits::STREAM_WINDOW_BYTES)
         .initial_connection_window_size(limits::CONNECTION_WINDOW_BYTES)
         .http2_max_header_list_size(limits::MAX_HEADER_LIST_BYTES);

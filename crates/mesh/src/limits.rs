@@ -51,6 +51,8 @@ pub const KEEPALIVE: Duration = Duration::from_secs(1);
 
 /// From the first packet of a connection to its first byte, and for the TLS handshake.
 pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// For peers that are not pinged: a machine that vanished is noticed at last.
+pub(crate) const TCP_KEEPALIVE: Duration = Duration::from_secs(15);
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a caller that was shed should wait: a few batches.

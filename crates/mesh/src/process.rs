@@ -68,8 +68,11 @@ impl Error {
 
     fn is_wrong(&self) -> bool {
         match self {
-            Self::Logs(_) | Self::Config(_) | Self::Registry(_) | Self::Wrong { .. } => true,
-            Self::Threads(_)
+            Self::Logs(_) | Self::Config(_) | Self::Registry(registry::Error::Invalid { .. }) | Self::Wrong { .. } => {
+                true
+            }
+            Self::Registry(_)
+            | Self::Threads(_)
             | Self::Print(_)
             | Self::Signals(_)
             | Self::Listen { .. }

@@ -25,8 +25,13 @@ impl Catalog {
     /// The next view; instances that did not change keep their endpoint and with it their history.
     pub(crate) fn next(&self, snapshot: Arc<Snapshot>, connect: &dyn Connect) -> Self {
         let pools = snapshot.experts.iter().map(|(name, expert)| {
-            let pool = self.pools.get(name).map_or_else(Pool::default, |pool| Pool::clone(pool));
-            (name.clone(), Arc::new(pool.next(expert, connect)))
+            let unchanged = self.snapshot.experts.get(name).is_some_and(|known| Arc::ptr_eq(known, expert));
+            let pool = match self.pools.get(name) {
+                Some(pool) if unchanged => Arc::clone(pool),
+                Some(pool) => Arc::new(pool.next(expert, connect)),
+                None => Arc::new(Pool::default().next(expert, connect)),
+            };
+            (name.clone(), pool)
         });
         Self { pools: pools.collect(), snapshot }
     }
@@ -53,10 +58,11 @@ impl Catalog {
         pool.map_or(Health::Unreachable, |pool| pool.health(&instance.record.instance))
     }
 
-    /// Instances whose registration has run out and which cannot be reached either: they are gone.
-    pub(crate) fn lost(&self) -> impl Iterator<Item = &Arc<Instance>> {
+    /// Instances whose registration has run out and which do not answer, or somebody else does in their place: they are
+    /// gone.
+    pub(crate) fn lost(&self) -> Vec<Arc<Instance>> {
         let instances = self.snapshot.experts.values().flat_map(|expert| expert.instances.values());
-        instances.filter(|instance| instance.expired && self.health(instance) == Health::Unreachable)
+        instances.filter(|instance| instance.expired && !self.health(instance).is_sound()).cloned().collect()
     }
 
     /// See [`Pool::readmit`].
@@ -64,8 +70,9 @@ impl Catalog {
         self.pools.values().for_each(|pool| pool.readmit());
     }
 
-    /// The pinned version, else the newest that is sound, else the newest that may be called all the same, else the
-    /// newest.
+    /// The pinned version, else the newest that can carry the load: that has at least half as many serving instances as
+    /// the version which has the most. The first instance of a new version does not get what ten of the old one had.
+    /// Where nobody is known to serve, instances that nothing was heard of yet count, then any that may be called.
     pub(crate) fn target(&self, expert: &str, pinned: Option<&str>) -> Option<Target<'_>> {
         let known = self.snapshot.experts.get(expert)?;
         let pool = self.pools.get(expert);
@@ -75,9 +82,14 @@ impl Catalog {
             return Some(Target { card, live: live(version) });
         }
         let cards = newest_first(known);
-        let newest = *cards.first()?;
-        let sound = cards.iter().find(|card| pool.is_some_and(|pool| pool.is_sound(&card.version)));
-        let card = sound.or_else(|| cards.iter().find(|card| live(&card.version) > 0)).map_or(newest, |card| *card);
+        let count = |card: &Card, wanted: fn(Health) -> bool| pool.map_or(0, |pool| pool.count(&card.version, wanted));
+        let kinds: [fn(Health) -> bool; 3] = [|health| health == Health::Serving, Health::is_sound, |_| true];
+        let chosen = kinds.into_iter().find_map(|wanted| {
+            let counts: Vec<_> = cards.iter().map(|card| count(card, wanted)).collect();
+            let most = counts.iter().copied().max().filter(|most| *most > 0)?;
+            cards.iter().zip(counts).find(|(_, count)| count * 2 >= most).map(|(card, _)| *card)
+        });
+        let card = chosen.or_else(|| cards.first().copied())?;
         Some(Target { card, live: live(&card.version) })
     }
 }

@@ -12,6 +12,7 @@ use consilium_mesh::{
     config::{self, Mistake, Mistakes, Overlay, Source},
     registry,
 };
+use humantime::format_duration;
 use serde::{Deserialize, Serialize};
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:7600";
@@ -20,6 +21,8 @@ const DEFAULT_DEADLINE: Duration = Duration::from_secs(2);
 const DEFAULT_MAX_DEADLINE: Duration = Duration::from_secs(30);
 const DEFAULT_SETTLE: Duration = Duration::from_secs(2);
 const DEFAULT_GRACE: Duration = Duration::from_secs(20);
+/// Of `grace`, for the calls that run.
+const LEAST_FOR_CALLS: Duration = Duration::from_secs(1);
 const MAX_NAME_BYTES: usize = 63;
 
 /// A mesh, checked. Paths are complete: they no longer depend on where `mesh.yaml` lies.
@@ -63,6 +66,20 @@ impl Config {
         let source = Source::read(path)?;
         let raw: Raw = config::parse(&source, overlay)?;
         raw.check(&source.file, path.parent().unwrap_or(Path::new("")))
+    }
+
+    /// A mesh's name and where it meets, and nothing else of `mesh.yaml`: for whoever runs neither models nor experts.
+    ///
+    /// # Errors
+    /// What is wrong with these two.
+    pub fn meeting_place(path: &Path, overlay: &Overlay) -> Result<(String, registry::Settings), Mistakes> {
+        let source = Source::read(path)?;
+        let Raw { name, mut registry, .. } = config::parse(&source, overlay)?;
+        let mut found = Found { file: &source.file, mistakes: Mistakes::default() };
+        found.name(&name);
+        found.mistakes.extend(registry.check(&source.file, path.parent().unwrap_or(Path::new(""))));
+        found.mistakes.into_result()?;
+        Ok((name, registry))
     }
 
     /// What is wrong in view of the mesh's experts: that there are none, names that rules and fallback speak of, names
@@ -134,10 +151,7 @@ struct Raw {
 impl Raw {
     fn check(mut self, file: &str, base: &Path) -> Result<Config, Mistakes> {
         let mut found = Found { file, mistakes: Mistakes::default() };
-        if !is_dns_label(&self.name) {
-            let expected = format!("1 to {MAX_NAME_BYTES} lower-case letters, digits and '-', not at either end");
-            found.add("name", format!("{:?}", self.name), &expected);
-        }
+        found.name(&self.name);
         let listen = found.address("listen", self.listen.as_deref().unwrap_or(DEFAULT_LISTEN));
         let admin = found.address("admin", self.admin.as_deref().unwrap_or(DEFAULT_ADMIN));
         let default_deadline = found.positive("default_deadline", self.default_deadline.unwrap_or(DEFAULT_DEADLINE));
@@ -147,8 +161,9 @@ impl Raw {
         }
         let settle = self.settle.unwrap_or(DEFAULT_SETTLE);
         let grace = self.grace.unwrap_or(DEFAULT_GRACE);
-        if settle >= grace {
-            found.add("grace", "not longer than settle".into(), "more than settle, so that running calls get time");
+        if settle + LEAST_FOR_CALLS > grace {
+            let problem = format!("{} after a settle of {}", format_duration(grace), format_duration(settle));
+            found.add("grace", problem, "at least 1s more than settle, so that running calls get time");
         }
         if listen == admin && listen.port() != 0 {
             found.add("admin", format!("{admin} is where the router listens"), "an address of its own");
@@ -190,6 +205,13 @@ impl Found<'_> {
     fn add(&mut self, path: &str, problem: String, expected: &str) {
         let (file, path, expected) = (self.file.to_owned(), path.to_owned(), expected.to_owned());
         self.mistakes.push(Mistake { file, path, problem, expected });
+    }
+
+    fn name(&mut self, name: &str) {
+        if !is_dns_label(name) {
+            let expected = format!("1 to {MAX_NAME_BYTES} lower-case letters, digits and '-', not at either end");
+            self.add("name", format!("{name:?}"), &expected);
+        }
     }
 
     fn gate(&mut self, options: &GateOptions, experts: &[&str]) {

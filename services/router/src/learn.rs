@@ -12,12 +12,12 @@ use consilium_mesh::{
 use futures::{FutureExt, future::BoxFuture};
 use tokio::{
     sync::watch,
-    time::{Instant, sleep_until},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    balance::{Lines, News},
+    balance::Lines,
     catalog::{Catalog, newest_first},
 };
 
@@ -29,6 +29,9 @@ const FIRST_FITS: usize = 3;
 
 /// How long news of the instances' health is collected before it is passed on: a machine that dies takes many with it.
 const COLLECT: Duration = Duration::from_millis(50);
+
+/// How often the registry is told who is gone, as long as it lists them: it keeps many that expired together for a while.
+const FORGET_EVERY: Duration = Duration::from_secs(1);
 
 /// The one writer of the catalogue.
 #[derive(Debug)]
@@ -60,8 +63,9 @@ impl Learner {
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), consilium_gate::Error> {
         let mut snapshots = self.registry.watch();
         let mut health = self.lines.news.subscribe();
-        let mut told = News::default();
         let mut tell_at = None;
+        let mut forget = interval(FORGET_EVERY);
+        forget.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut fitted: Option<Cards> = None;
         let mut failures = 0;
         let mut fit: Option<Fit> = None;
@@ -79,8 +83,16 @@ impl Learner {
                 _ = health.changed(), if tell_at.is_none() => tell_at = Some(Instant::now() + COLLECT),
                 () = until(tell_at) => {
                     tell_at = None;
-                    let news = *health.borrow_and_update();
-                    self.tell(news, std::mem::replace(&mut told, news));
+                    health.mark_unchanged();
+                    self.catalog.load().readmit();
+                    // The same view: what it shows of an instance is how that is now.
+                    self.published.send_modify(|_| {});
+                }
+                _ = forget.tick() => {
+                    let lost = self.catalog.load().lost();
+                    if !lost.is_empty() {
+                        self.registry.forget(lost);
+                    }
                 }
                 (cards, outcome) = running(&mut fit) => {
                     fit = None;
@@ -105,7 +117,7 @@ impl Learner {
                 // Not even that nobody is there is known: there is nothing to learn from.
                 continue;
             }
-            if fitted.as_ref() == Some(&cards(catalog.snapshot())) {
+            if fitted.as_ref().is_some_and(|fitted| same(fitted, &cards(catalog.snapshot()))) {
                 self.published.send_if_modified(|published| {
                     let changed = !Arc::ptr_eq(published, &catalog);
                     *published = catalog;
@@ -124,25 +136,6 @@ impl Learner {
         }
         self.catalog.store(Arc::new(self.catalog.load().next(snapshot, &self.lines)));
         self.heard.set();
-        self.forget();
-    }
-
-    /// Passes on what has become of the instances' health since `before`.
-    fn tell(&self, news: News, before: News) {
-        self.forget();
-        if news.changes != before.changes {
-            self.catalog.load().readmit();
-            // The same view: what it shows of an instance is how that is now.
-            self.published.send_modify(|_| {});
-        }
-    }
-
-    /// Lets the registry drop who is gone. Said again with every failure to reach them, because a registry that has lost
-    /// many at once keeps them until it believes it.
-    fn forget(&self) {
-        for instance in self.catalog.load().lost() {
-            self.registry.forget(instance);
-        }
     }
 
     /// Fits the gate to the cards that are known once `after` has passed.
@@ -156,6 +149,11 @@ impl Learner {
         }
         .boxed()
     }
+}
+
+/// Cards that did not change are still the same ones: most comparisons end at the pointer.
+fn same(fitted: &Cards, known: &Cards) -> bool {
+    fitted.len() == known.len() && fitted.iter().zip(known).all(|(a, b)| Arc::ptr_eq(a, b) || a == b)
 }
 
 /// Returns at this time; never, where there is none.

@@ -144,7 +144,11 @@ pub async fn run(config: Config, parts: Parts, stop: CancellationToken) -> Resul
     let mut served = AbortOnDropHandle::new(tasks.spawn(server.serve(serving.clone(), grace)));
     tokio::select! {
         () = stop.cancelled() => {}
-        Ok(Err(error)) = &mut learning => return Err(Error::Gate(error)),
+        // Whatever way it ended: without it the router would serve on with a view that grows old.
+        ended = &mut learning => return Err(match ended {
+            Ok(Err(error)) => Error::Gate(error),
+            Ok(Ok(())) | Err(_) => Error::Ended,
+        }),
         ended = &mut served => return Err(ended.map_or(Error::Ended, |ended| ended.err().map_or(Error::Ended, Error::Serve))),
     }
     let leaving = drain::Leaving { readiness: &readiness, registration: None, long_streams, stop: serving, in_flight };

@@ -32,6 +32,8 @@ pub struct Attempt {
     pub ended: Instant,
 }
 
+/// Of the requests that went wrong, when a scenario fails.
+const SHOWN: usize = 5;
 /// Requests a second below which a load shows nothing.
 const LEAST_RATE: f64 = 50.0;
 
@@ -122,11 +124,9 @@ impl Tally {
     /// When a single request was not answered as it should have been, or there was no load to speak of.
     pub fn assert_all_answered(&self) {
         let all = self.sent > 0 && self.answered.len() == self.sent;
-        assert!(
-            all,
-            "of {} requests: failed {:?}, wrong {:?}, lost {:?}",
-            self.sent, self.failed, self.wrong, self.lost
-        );
+        let (wrong, lost) = (self.wrong.len(), self.lost.len());
+        let some: Vec<_> = self.wrong.iter().chain(&self.lost).take(SHOWN).collect();
+        assert!(all, "of {} requests failed {:?}, {wrong} wrong, {lost} lost: {some:#?}", self.sent, self.failed);
         assert!(self.rate >= LEAST_RATE, "only {:.1} requests a second were sent", self.rate);
     }
 

@@ -4,6 +4,7 @@ use std::{fs, path::Path};
 
 use consilium_proto::v1;
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 
 use super::Exit;
 use crate::{
@@ -54,8 +55,10 @@ pub(crate) async fn run(args: &args::Demo, page: &mut Page<'_>) -> Result<Exit, 
     let options = embedded::Options {
         onnxruntime: environment::onnxruntime(args.runtime.onnxruntime.as_deref(), &args.mesh)?,
         progress: if args.json { Progress::silent() } else { Progress::shown() },
+        // Nobody else knows of this mesh: a signal may end it at once.
+        stop: CancellationToken::new(),
     };
-    let mesh = Mesh::start(mesh, options).await?;
+    let Some(mesh) = Mesh::start(mesh, options).await? else { return Ok(Exit::Failed) };
     let shown = show(&mesh, questions, args.json, page).await;
     mesh.stop().await;
     shown

@@ -27,18 +27,18 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) async fn run(args: &args::Retire, page: &mut Page<'_>) -> Result<Exit, Error> {
     super::log(&args.log)?;
     let set = args.set.iter().cloned().chain(args.etcd.setting()).collect();
-    let config = Config::load(&args.mesh, &Overlay { environment: config::environment(&OWN_VARIABLES), set })?;
-    let Some(etcd) = &config.registry.etcd else { return Err(in_memory(&config)) };
+    let overlay = Overlay { environment: config::environment(&OWN_VARIABLES), set };
+    let (name, settings) = Config::meeting_place(&args.mesh, &overlay)?;
+    let Some(etcd) = &settings.etcd else { return Err(in_memory(&name)) };
     // Without the table that routers keep: it says what was known once, and this is about what is.
-    let settings = registry::Settings { table: None, ..config.registry.clone() };
-    let registry = settings
-        .open(&config.name, &Metrics::new())
+    let registry = registry::Settings { table: None, ..settings.clone() }
+        .open(&name, &Metrics::new())
         .map_err(|error| Error::Usage(Trouble::of("the registry cannot be used", &error)))?;
 
     let waiting = Progress::spinner_only().step("waiting for etcd");
     let mesh = first(&*registry, etcd, PATIENCE).await?;
     drop(waiting);
-    let versions = versions(&mesh, &config.name, args)?;
+    let versions = versions(&mesh, &name, args)?;
     let mut trouble = Trouble::default();
     for version in versions {
         match retire(&registry, &args.expert, &version, etcd).await {
@@ -95,8 +95,8 @@ async fn retire(registry: &Arc<dyn Registry>, expert: &str, version: &str, etcd:
     }
 }
 
-fn in_memory(config: &Config) -> Error {
-    Error::Usage(Trouble::new(format!("the mesh {} has no etcd to retire an expert from", config.name)).with_hint(
+fn in_memory(mesh: &str) -> Error {
+    Error::Usage(Trouble::new(format!("the mesh {mesh} has no etcd to retire an expert from")).with_hint(
         "a mesh in one process retires an expert by removing its file; --etcd or `registry.etcd` name the etcd of \
              another one",
     ))
@@ -104,7 +104,10 @@ fn in_memory(config: &Config) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use consilium_mesh::registry::{Card, MemoryRegistry, Registration, Slo};
+    use consilium_mesh::registry::{
+        Card, MemoryRegistry, Record, Registration,
+        testing::{card, record},
+    };
 
     use super::*;
 
@@ -120,24 +123,8 @@ mod tests {
     }
 
     async fn register(registry: &Arc<dyn Registry>, version: &str) -> Box<dyn Registration> {
-        let card = Card {
-            expert: "labs".into(),
-            version: version.into(),
-            summary: String::new(),
-            examples: Vec::new(),
-            serves: [].into(),
-            accepts: Vec::new(),
-            task: String::new(),
-            slo: Slo { latency: Duration::from_millis(100), objective: 0.99, first_token: None },
-            price: None,
-            idempotent: true,
-            hedge: false,
-            models: Vec::new(),
-        };
-        let value = format!(
-            r#"{{"Addr":"127.0.0.1:1","Record":{{"schema":1,"instance":"labs-{version}","epoch":"e","version":"{version}","state":"serving"}}}}"#
-        );
-        let record = registry::Record::decode("labs", &value).unwrap();
+        let card = Card { version: version.into(), ..card("labs") };
+        let record = Record { version: version.into(), ..record("labs", &format!("labs-{version}")) };
         registry.register(card, record).await.unwrap()
     }
 

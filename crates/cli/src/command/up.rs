@@ -33,11 +33,8 @@ pub(crate) async fn run(args: &args::Up, page: &mut Page<'_>) -> Result<Exit, Er
     let mut watching = JoinSet::new();
     watching.spawn(signals.obey(stop.clone(), |code| std::process::exit(code)));
 
-    let options = embedded::Options { onnxruntime, progress: Progress::shown() };
-    let Some(started) = stop.run_until_cancelled(Mesh::start(definition, options)).await else {
-        return Ok(Exit::Done);
-    };
-    let mut mesh = started?;
+    let options = embedded::Options { onnxruntime, progress: Progress::shown(), stop: stop.clone() };
+    let Some(mut mesh) = Mesh::start(definition, options).await? else { return Ok(Exit::Done) };
     // Whoever started it may not read what it says (`up | head -1`): a mesh serves all the same.
     if let Err(error) = render::ready::ready(page, &mesh).map_err(Error::from)
         && !error.is_broken_pipe()

@@ -66,7 +66,7 @@ pub(crate) struct Instance {
     pub(crate) id: String,
     pub(crate) version: String,
     pub(crate) address: String,
-    /// `serving`, `draining`, `unreachable` or `ejected`.
+    /// `connecting`, `serving`, `draining`, `unreachable` or `ejected`.
     pub(crate) state: String,
     /// `live`, `canary` or `shadow`.
     pub(crate) track: String,

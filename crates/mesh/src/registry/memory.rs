@@ -59,7 +59,7 @@ impl Registry for MemoryRegistry {
     }
 
     /// Never needed: what vanishes here is gone for certain.
-    fn forget(&self, _: &Instance) {}
+    fn forget(&self, _: Vec<Arc<Instance>>) {}
 
     async fn retire(&self, expert: &str, version: &str) -> Result<(), Error> {
         let unknown = || Error::Unknown { expert: expert.to_owned(), version: version.to_owned() };

@@ -39,9 +39,10 @@ pub trait Registry: Send + Sync + Debug {
     /// the one before anything was heard: not even that nobody is there.
     fn watch(&self) -> watch::Receiver<Arc<Snapshot>>;
 
-    /// Somebody looked for an [expired](Instance::expired) instance where it used to be, and nobody answered: it need not
-    /// be listed any longer. One that is listed as anything else stays.
-    fn forget(&self, instance: &Instance);
+    /// Somebody looked for these [expired](Instance::expired) instances where they used to be, and did not find them: they
+    /// need not be listed any longer. Those that are listed as anything else stay, and so may many that expired together:
+    /// say it again as long as they are listed.
+    fn forget(&self, instances: Vec<Arc<Instance>>);
 
     /// Forgets a card for good. The gate then no longer knows the expert version.
     ///

@@ -16,7 +16,8 @@ pub struct Record {
     pub schema: u32,
     /// Stable while the process lives; unique in the expert.
     pub instance: String,
-    /// A new UUIDv7 each time that the process starts. Compared for equality only.
+    /// A new UUIDv7 each time that the process starts. Compared for equality; only between two starts of the same
+    /// instance does it matter which is the later one.
     pub epoch: String,
     /// Part of the key in a registry, so not written into the value.
     #[serde(skip)]
@@ -107,9 +108,11 @@ struct Value {
 }
 
 impl Record {
-    /// How often the server may be pinged, if it welcomes pings at all.
+    /// How often the server may be pinged, if it welcomes pings at all. Never more than ten times a second, whatever the
+    /// record says; one that wants less than one an hour wants none.
     pub fn keepalive(&self) -> Option<Duration> {
-        self.keepalive_ms.map(Duration::from_millis)
+        let every = Duration::from_millis(self.keepalive_ms?).max(Duration::from_millis(100));
+        (every <= Duration::from_hours(1)).then_some(every)
     }
 
     /// The registry's value: `{"Addr":"host:port","Record":{…}}`.

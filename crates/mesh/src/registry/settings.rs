@@ -19,6 +19,8 @@ use crate::{
 const DEFAULT_LEASE: Duration = Duration::from_secs(15);
 /// etcd itself grants nothing shorter than one and a half election timeouts, which is 2 s as it comes.
 const SHORTEST_LEASE: Duration = Duration::from_secs(2);
+/// A dead instance that does not answer is forgotten sooner than this at any rate.
+const LONGEST_LEASE: Duration = Duration::from_hours(1);
 
 /// Raw as written; [`Settings::check`] says whether it can be used.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -95,6 +97,16 @@ impl EtcdSettings {
         Self { endpoints: endpoints.into_iter().map(Into::into).collect(), tls: None, lease: DEFAULT_LEASE }
     }
 
+    /// Whether every member is on this machine.
+    pub fn is_local(&self) -> bool {
+        let host = |endpoint: &String| endpoint.parse::<http::Uri>().ok()?.host().map(str::to_owned);
+        let local = |host: String| {
+            host == "localhost"
+                || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        };
+        self.endpoints.iter().all(|endpoint| host(endpoint).is_some_and(local))
+    }
+
     fn check(&mut self, base: &Path, found: &mut Found<'_>) {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         let expected = format!("{scheme}://host:port");
@@ -104,11 +116,13 @@ impl EtcdSettings {
         for (at, endpoint) in self.endpoints.iter().enumerate() {
             let right = endpoint.split_once("://").is_some_and(|(known, rest)| known == scheme && is_address(rest));
             if !right {
-                found.add(&format!("registry.etcd.endpoints[{at}]"), format!("{endpoint:?}"), &expected);
+                let https = self.tls.is_none() && endpoint.starts_with("https://");
+                let hint = if https { "registry.etcd.tls beside it, with the ca to know it by" } else { &expected };
+                found.add(&format!("registry.etcd.endpoints[{at}]"), format!("{endpoint:?}"), hint);
             }
         }
-        if self.lease < SHORTEST_LEASE {
-            found.add("registry.etcd.lease", humantime::format_duration(self.lease).to_string(), "2s or more");
+        if !(SHORTEST_LEASE..=LONGEST_LEASE).contains(&self.lease) {
+            found.add("registry.etcd.lease", humantime::format_duration(self.lease).to_string(), "2s to 1h");
         }
         let Some(tls) = &mut self.tls else { return };
         if tls.certificate.is_some() != tls.key.is_some() {
@@ -173,6 +187,17 @@ mod tests {
         let mut settings = Settings::default();
         assert!(settings.check("mesh.yaml", Path::new("/mesh")).is_empty());
         assert!(mistakes("{etcd: {endpoints: ['http://a:2379', 'http://[::1]:2379']}}").is_empty());
+    }
+
+    #[test]
+    fn an_etcd_on_this_machine_is_told_from_one_elsewhere() {
+        for (endpoints, local) in [
+            (vec!["http://127.0.0.1:1", "http://localhost:1", "http://[::1]:1"], true),
+            (vec!["http://127.0.0.1:1", "http://etcd:1"], false),
+            (vec!["http://10.0.0.1:1"], false),
+        ] {
+            assert_eq!(EtcdSettings::new(endpoints.clone()).is_local(), local, "{endpoints:?}");
+        }
     }
 
     #[test]

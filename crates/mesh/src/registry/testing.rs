@@ -1,6 +1,10 @@
 //! A card and a record to begin a test with: right in every field, and dull. Tests change what they are about.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicU16, Ordering},
+    time::Duration,
+};
 
 use uuid::Uuid;
 
@@ -24,14 +28,17 @@ pub fn card(expert: &str) -> Card {
     }
 }
 
-/// A new start of `instance`, serving version `1` of `expert`; its epoch is later than every one before.
+/// A new start of `instance`, serving version `1` of `expert`; its epoch is later than every one before, and its address
+/// is its own.
 pub fn record(expert: &str, instance: &str) -> Record {
+    static STARTS: AtomicU16 = AtomicU16::new(0);
+    let port = 10_000 + STARTS.fetch_add(1, Ordering::Relaxed) % 50_000;
     Record {
         schema: RECORD_SCHEMA,
         instance: instance.into(),
         epoch: Uuid::now_v7().to_string(),
         expert: expert.into(),
-        address: "127.0.0.1:7000".into(),
+        address: format!("127.0.0.1:{port}"),
         version: "1".into(),
         state: State::Serving,
         track: Track::Live,

@@ -1,7 +1,7 @@
 //! What may stand on the command line of `consilium-expert`. Flags for settings are settings like any other: checked
 //! the same way, and later than `--set`.
 
-use std::path::PathBuf;
+use std::path::{self, PathBuf};
 
 use clap::Parser;
 use consilium_mesh::config::{self, Overlay};
@@ -43,7 +43,7 @@ pub struct Args {
     zone: Option<String>,
     /// The directory that holds one directory for each model
     #[arg(long, value_name = "DIR")]
-    models: Option<String>,
+    models: Option<PathBuf>,
     /// A member of the etcd that the mesh meets at; may be repeated
     #[arg(long, value_name = "URL", value_delimiter = ',')]
     etcd: Vec<String>,
@@ -68,6 +68,9 @@ impl Args {
     }
 
     fn settings(&self) -> Vec<String> {
+        // A path on the command line starts where the shell is, one in a file where the file is.
+        let complete = |dir: &PathBuf| path::absolute(dir).unwrap_or_else(|_| dir.clone()).display().to_string();
+        let models = self.models.as_ref().map(complete);
         let flags = [
             ("mesh", &self.mesh),
             ("listen", &self.listen),
@@ -75,7 +78,7 @@ impl Args {
             ("announce", &self.announce),
             ("instance", &self.instance),
             ("zone", &self.zone),
-            ("models", &self.models),
+            ("models", &models),
         ];
         // In quotes, so that an instance called 7 is not taken for a number. JSON's are YAML's as well.
         let given =

@@ -44,8 +44,14 @@ pub async fn run(args: Args) -> Result<(), Error> {
     let registry = settings.registry.open(settings.mesh.as_deref().unwrap_or_default(), &metrics);
     let registry = registry.map_err(Error::Registry)?;
     ports.announce(&format!("consilium-expert {}", expert.name));
-    if settings.registry.etcd.is_none() {
-        tracing::warn!(expert = expert.name, "no registry is configured: this instance announces itself to nobody");
+    match &settings.registry.etcd {
+        None => {
+            tracing::warn!(expert = expert.name, "no registry is configured: this instance announces itself to nobody");
+        }
+        Some(etcd) if !etcd.is_local() && settings.announce.is_none() && ports.address.ip().is_loopback() => {
+            tracing::warn!(address = %ports.address, "announced on loopback: only routers of this machine can call it");
+        }
+        Some(_) => {}
     }
 
     let store = Store::open(StoreOptions { onnxruntime: Some(onnxruntime), cores: None }).map_err(unusable)?;

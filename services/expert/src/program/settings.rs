@@ -12,12 +12,15 @@ use consilium_mesh::{
     drain,
     registry::{self, Track},
 };
+use humantime::format_duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{Announcement, Config, Options, config::is_dns_label};
 
 const DEFAULT_SETTLE: Duration = Duration::from_secs(2);
 const DEFAULT_GRACE: Duration = Duration::from_secs(20);
+/// Of `grace`, for telling etcd, which may take its time twice, and for the calls that run.
+const LEAST_FOR_THE_REST: Duration = Duration::from_secs(5);
 const MAX_ID_BYTES: usize = 128;
 
 // What is expected, where it is said more than once.
@@ -121,8 +124,9 @@ impl Raw {
         let models = found.models(base, self.models);
         let settle = self.settle.unwrap_or(DEFAULT_SETTLE);
         let grace = self.grace.unwrap_or(DEFAULT_GRACE);
-        if settle >= grace {
-            found.add("grace", "not longer than settle".into(), "more than settle, so that running calls get time");
+        if settle + LEAST_FOR_THE_REST > grace {
+            let problem = format!("{} after a settle of {}", format_duration(grace), format_duration(settle));
+            found.add("grace", problem, "at least 5s more than settle: etcd may take 4s, running calls get the rest");
         }
         if self.registry.table.is_some() {
             found.add("registry.table", "means nothing to an expert".into(), "nothing here: routers keep a table");

@@ -42,8 +42,8 @@ impl Registry for Recorded {
         self.mesh.watch()
     }
 
-    fn forget(&self, instance: &consilium_mesh::registry::Instance) {
-        self.mesh.forget(instance);
+    fn forget(&self, instances: Vec<Arc<consilium_mesh::registry::Instance>>) {
+        self.mesh.forget(instances);
     }
 
     async fn retire(&self, expert: &str, version: &str) -> RegistryResult<()> {

@@ -12,7 +12,7 @@ use std::{
 use consilium_mesh::backoff::Backoff;
 use tokio::{
     sync::watch,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::{
     sync::CancellationToken,
@@ -28,6 +28,9 @@ const FIRST_WORD: Duration = Duration::from_secs(5);
 /// The bounds of the wait before a watch is opened again.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+/// Shorter than this, neither an absence nor a watch means anything: a connection that breaks whenever it is called must
+/// not be forgiven each time that it is made again.
+const LASTING: Duration = Duration::from_secs(1);
 /// An instance without a health service may have been replaced by one that has it.
 const ASK_AGAIN: Duration = Duration::from_mins(1);
 
@@ -61,14 +64,8 @@ impl Health {
     }
 }
 
-/// What all monitors of a router have heard, counted: a change of the count is the news.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct News {
-    /// An instance's health became another one.
-    pub(crate) changes: u64,
-    /// An instance that was unreachable still is.
-    pub(crate) failures: u64,
-}
+/// How often the health of an instance became another one, over all monitors of a router: a change of the count is the news.
+pub(crate) type News = u64;
 
 /// The health of one instance, kept up to date for as long as this lives.
 #[derive(Debug)]
@@ -102,7 +99,7 @@ impl Monitor {
         stop: CancellationToken,
     ) -> Self {
         let monitor = Self::of(Health::Unknown);
-        let watcher = Watcher { subject, vital: Arc::clone(&monitor.vital), news };
+        let watcher = Watcher { subject, vital: Arc::clone(&monitor.vital), since: Instant::now(), news };
         let watching = tasks.spawn(async move {
             stop.run_until_cancelled_owned(watcher.run()).await;
         });
@@ -138,6 +135,8 @@ fn decode(health: u8) -> Health {
 struct Watcher {
     subject: Subject,
     vital: Arc<Vital>,
+    /// When its health became what it is.
+    since: Instant,
     news: watch::Sender<News>,
 }
 
@@ -151,12 +150,13 @@ enum Ended {
 }
 
 impl Watcher {
-    async fn run(self) {
+    async fn run(mut self) {
         let mut backoff = Backoff::new(SHORTEST_PAUSE, LONGEST_PAUSE);
         loop {
+            let since = Instant::now();
             match self.follow().await {
-                Ended::Heard => backoff.worked(),
-                Ended::Failed => {}
+                Ended::Heard if since.elapsed() > LONGEST_PAUSE => backoff.worked(),
+                Ended::Heard | Ended::Failed => {}
                 Ended::Unimplemented => {
                     sleep(ASK_AGAIN).await;
                     continue;
@@ -167,7 +167,7 @@ impl Watcher {
     }
 
     /// One stream, from its opening to its end.
-    async fn follow(&self) -> Ended {
+    async fn follow(&mut self) -> Ended {
         let mut statuses = match timeout(FIRST_WORD, self.open()).await {
             Ok(Ok((first, statuses))) => {
                 self.heard(said(first));
@@ -201,15 +201,13 @@ impl Watcher {
         Ok((first, statuses))
     }
 
-    fn heard(&self, now: Health) {
+    fn heard(&mut self, now: Health) {
         let before = decode(self.vital.health.swap(now as u8, Ordering::Relaxed));
         if before == now {
-            if now == Health::Unreachable {
-                self.news.send_modify(|news| news.failures += 1);
-            }
             return;
         }
-        if (before, now) == (Health::Unreachable, Health::Serving) {
+        let lasted = std::mem::replace(&mut self.since, Instant::now()).elapsed();
+        if (before, now) == (Health::Unreachable, Health::Serving) && lasted >= LASTING {
             self.vital.came_back.store(true, Ordering::Relaxed);
         }
         let Subject { expert, instance, .. } = &self.subject;
@@ -219,7 +217,7 @@ impl Watcher {
         } else {
             tracing::info!(%expert, %instance, before = before.as_str(), health = now.as_str(), "an instance changed");
         }
-        self.news.send_modify(|news| news.changes += 1);
+        self.news.send_modify(|news| *news += 1);
     }
 }
 

@@ -26,7 +26,7 @@ use tonic::transport::Channel;
 
 pub(crate) use self::{
     connect::{Connect, Line, Lines},
-    health::{Health, News},
+    health::Health,
 };
 use self::{ewma::PeakEwma, health::Monitor};
 
@@ -98,9 +98,9 @@ impl Pool {
         self.candidates(version, &[]).len()
     }
 
-    /// Whether some instance of `version` can be picked with good hope.
-    pub(crate) fn is_sound(&self, version: &str) -> bool {
-        self.candidates(version, &[]).iter().any(|endpoint| endpoint.health().is_sound())
+    /// How many instances of `version` are as `wanted`.
+    pub(crate) fn count(&self, version: &str, wanted: impl Fn(Health) -> bool) -> usize {
+        self.endpoints.values().filter(|endpoint| endpoint.serves(version) && wanted(endpoint.health())).count()
     }
 
     /// Calls of this router that run on `instance` now.
@@ -117,21 +117,25 @@ impl Pool {
     pub(crate) fn pick(&self, version: &str, tried: &[String]) -> Option<Pick> {
         let now = Instant::now();
         let candidates = self.candidates(version, tried);
-        let best = best(candidates.iter().copied());
-        let loads: Vec<_> = candidates.iter().map(|endpoint| endpoint.load(now, best)).collect();
-        let index = p2c::pick(&loads, |n| rand::random_range(0..n))?;
-        candidates.get(index).map(|endpoint| Pick::new(Arc::clone(endpoint), now))
+        let (first, second) = p2c::two(candidates.len(), |n| rand::random_range(0..n))?;
+        let (first, second) = (*candidates.get(first)?, *candidates.get(second)?);
+        let best = first.sampled().min(second.sampled());
+        let picked = if p2c::first_wins(first.load(now, best), second.load(now, best)) { first } else { second };
+        Some(Pick::new(Arc::clone(picked), now))
     }
 
     /// Instances that were out of reach and answer again start anew, as good as the others: what they were like before is
     /// full of calls that hung.
     pub(crate) fn readmit(&self) {
+        let (back, others): (Vec<_>, Vec<_>) =
+            self.endpoints.values().partition(|endpoint| endpoint.history.monitor.came_back());
+        if back.is_empty() {
+            return;
+        }
         let now = Instant::now();
-        for endpoint in self.endpoints.values().filter(|endpoint| endpoint.history.monitor.came_back()) {
-            let others = self.endpoints.values().filter(|other| !Arc::ptr_eq(other, endpoint));
-            if let Some(seed) = median_latency(others, now) {
-                *endpoint.latency() = PeakEwma::new(seed, now);
-            }
+        let Some(seed) = median_latency(others.into_iter(), now) else { return };
+        for endpoint in back {
+            *endpoint.latency() = PeakEwma::new(seed, now);
         }
     }
 
@@ -156,7 +160,7 @@ fn median_latency<'a>(endpoints: impl Iterator<Item = &'a Arc<Endpoint>> + Clone
 
 /// The best that any of them was sampled at, seconds.
 fn best<'a>(endpoints: impl Iterator<Item = &'a Arc<Endpoint>>) -> f64 {
-    endpoints.map(|endpoint| endpoint.latency().sampled()).fold(f64::INFINITY, f64::min)
+    endpoints.map(|endpoint| endpoint.sampled()).fold(f64::INFINITY, f64::min)
 }
 
 impl Endpoint {
@@ -174,6 +178,12 @@ impl Endpoint {
         (&self.instance.record.epoch, &self.instance.address) == (&instance.record.epoch, &instance.address)
     }
 
+    /// What its latency was sampled at last, seconds.
+    fn sampled(&self) -> f64 {
+        self.latency().sampled()
+    }
+
+    /// To be held for one statement about one endpoint: two of them at once could wait for each other.
     fn latency(&self) -> MutexGuard<'_, PeakEwma> {
         self.history.latency.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -230,7 +240,7 @@ impl Pick {
 
 impl Drop for Pick {
     fn drop(&mut self) {
-        if !self.judged && self.since.elapsed().as_secs_f64() > self.endpoint.latency().sampled() {
+        if !self.judged && self.since.elapsed().as_secs_f64() > self.endpoint.sampled() {
             self.judge(Duration::ZERO);
         }
         self.endpoint.history.in_flight.fetch_sub(1, Ordering::Relaxed);

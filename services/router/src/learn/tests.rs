@@ -27,8 +27,10 @@ impl Registry for Told {
         self.snapshots.subscribe()
     }
 
-    fn forget(&self, instance: &Instance) {
-        self.forgotten.send(instance.record.instance.clone()).expect("the test listens");
+    fn forget(&self, instances: Vec<Arc<Instance>>) {
+        for instance in instances {
+            self.forgotten.send(instance.record.instance.clone()).expect("the test listens");
+        }
     }
 
     async fn retire(&self, expert: &str, version: &str) -> Result<(), Error> {

@@ -85,7 +85,8 @@ fn instance(instance: &registry::Instance, health: Health) -> v1::Instance {
         (Health::Unreachable, _) => instance::State::Unreachable,
         // It says the same by its health as by its record, and the one may come before the other.
         (Health::NotServing, _) | (_, State::Draining) => instance::State::Draining,
-        (Health::Unknown | Health::Serving, State::Serving) => instance::State::Serving,
+        (Health::Unknown, State::Serving) => instance::State::Connecting,
+        (Health::Serving, State::Serving) => instance::State::Serving,
     };
     let track = match record.track {
         Track::Live => instance::Track::Live,

@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use etcd_client::{Client, Compare, CompareOp, LeaseTimeToLiveOptions, PutOptions, Txn, TxnOp};
+use etcd_client::{Client, Compare, CompareOp, KeyValue, PutOptions, Txn, TxnOp, TxnOpResponse};
 use tokio::{
     sync::watch,
     time::{Instant, MissedTickBehavior, interval_at, sleep},
@@ -78,18 +78,21 @@ impl Announcer {
         let keeping = async {
             let mut backoff = Backoff::new(SHORTEST_WAIT, LONGEST_WAIT);
             let mut held = None;
-            let mut troubled = false;
+            let (mut troubled, mut lost) = (false, false);
             loop {
                 let mut answered = || {
                     backoff.worked();
+                    lost = false;
                     std::mem::take(&mut troubled)
                 };
                 let Err(trouble) = self.keep(&mut held, &mut answered).await else { return };
                 let instance = self.wanted.borrow().record.instance.clone();
                 if matches!(trouble, Trouble::LeaseLost) {
-                    tracing::warn!(instance, "the registration was lost: announcing it again");
                     held = None;
-                    continue;
+                    if !std::mem::replace(&mut lost, true) {
+                        tracing::warn!(instance, "the registration was lost: announcing it again");
+                        continue;
+                    }
                 }
                 if !std::mem::replace(&mut troubled, true) {
                     let error = &trouble as &dyn std::error::Error;
@@ -141,7 +144,7 @@ impl Announcer {
         }
     }
 
-    /// Renews the lease. Where the key is gone although the lease is not, it is to be put again.
+    /// Renews the lease. Where key or card are gone although the lease is not, they are to be put again.
     async fn renew(&self, client: &mut Client, held: &mut Held) -> Result<(), Trouble> {
         match call(client.lease_keep_alive(held.lease)).await {
             Ok(_) => {}
@@ -149,44 +152,55 @@ impl Announcer {
             Err(Trouble::Etcd(etcd_client::Error::LeaseKeepAliveError(_))) => return Err(Trouble::LeaseLost),
             Err(trouble) => return Err(trouble),
         }
-        let options = LeaseTimeToLiveOptions::new().with_keys();
-        let life = call(client.lease_time_to_live(held.lease, Some(options))).await?;
-        if life.ttl() < 0 {
-            return Err(Trouble::LeaseLost);
-        }
-        let key = self.key(&self.wanted.borrow().record);
-        if !life.keys().iter().any(|known| known == key.as_bytes()) {
+        let record = self.wanted.borrow().record.clone();
+        let there = self.look(client, &record).await?;
+        let listed = there.record.is_some_and(|key| key.lease() == held.lease);
+        // Whoever drains does not need its card any longer: it may be another one's by now.
+        if !listed || (there.card.is_none() && record.state == State::Serving) {
             held.change = None;
         }
         Ok(())
     }
 
-    /// Puts the card, where another one or none is known, then the record: nobody should see a record without its card.
+    /// Puts the record, and with its first time the card where another one or none is known: nobody should see a record
+    /// without its card, and a card that is retired meanwhile should not stay away.
     async fn put(&self, client: &mut Client, held: &mut Held, wanted: &Wanted) -> Result<(), Trouble> {
-        self.put_card(client).await?;
         let record = &wanted.record;
-        let key = self.key(record);
-        let known = call(client.get(key.clone(), None)).await?;
-        let known = known.kvs().first();
-        let predecessor = known.and_then(|known| Record::decode(&record.expert, known.value_str().ok()?).ok());
-        // Epochs are UUIDs of version 7, which begin with the time. Only here that means something: a record under this
-        // very key is of a process that took this one's place, or the ghost of an earlier one from a restored etcd.
-        if predecessor.is_some_and(|other| other.epoch > record.epoch) {
+        let there = self.look(client, record).await?;
+        // Epochs are UUIDs of version 7, which begin with the time. A record under this very id is of a process that took
+        // this one's place, or the ghost of an earlier one from a restored etcd.
+        let epoch = |known: &KeyValue| Some(Record::decode(&record.expert, known.value_str().ok()?).ok()?.epoch);
+        let others = [&there.record, &there.elsewhere].into_iter().flatten();
+        if others.filter_map(epoch).any(|other| other > record.epoch) {
             if self.done.send_replace(Done::TakenOver) != Done::TakenOver {
                 let instance = &record.instance;
                 tracing::warn!(instance, "a later start of this instance has taken its place in the registry");
             }
             return Ok(());
         }
+        let (place, card) = (Place::of(record.track), self.card_key());
+        let (key, elsewhere) = (self.key(record, place), self.key(record, place.other()));
+        let unchanged = |key: &str, known: &Option<KeyValue>| {
+            Compare::mod_revision(key, CompareOp::Equal, known.as_ref().map_or(0, KeyValue::mod_revision))
+        };
+        let when =
+            [unchanged(&key, &there.record), unchanged(&elsewhere, &there.elsewhere), unchanged(&card, &there.card)];
         let value = record.encode().map_err(|error| Trouble::Unwritable(error.to_string()))?;
-        let elsewhere = self.keys.instance(Place::of(record.track).other(), &record.expert, &record.instance);
-        let unchanged =
-            Compare::mod_revision(key.clone(), CompareOp::Equal, known.map_or(0, etcd_client::KeyValue::mod_revision));
-        let put = TxnOp::put(key, value, Some(PutOptions::new().with_lease(held.lease)));
-        let txn = Txn::new().when([unchanged]).and_then([put, TxnOp::delete(elsewhere, None)]);
-        match call(client.txn(txn)).await {
+        let mut then = vec![
+            TxnOp::put(key, value, Some(PutOptions::new().with_lease(held.lease))),
+            TxnOp::delete(elsewhere, None),
+        ];
+        // Only at first: whoever changes its state, or goes, must not bring back what a later start has replaced.
+        let first = held.change.is_none();
+        if first && record.state == State::Serving && !there.card.as_ref().is_some_and(|known| self.is_card(known)) {
+            let value = serde_json::to_vec(&*self.card).map_err(|error| Trouble::Unwritable(error.to_string()))?;
+            then.push(TxnOp::put(card, value, None));
+        }
+        match call(client.txn(Txn::new().when(when).and_then(then))).await {
             Ok(response) if response.succeeded() => {
-                self.metrics.announcements.inc();
+                if first {
+                    self.metrics.announcements.inc();
+                }
                 held.change = Some(wanted.change);
                 self.done.send_replace(Done::Announced(wanted.change));
                 tracing::debug!(instance = record.instance, "announced");
@@ -198,24 +212,33 @@ impl Announcer {
         }
     }
 
-    async fn put_card(&self, client: &mut Client) -> Result<(), Trouble> {
-        let key = self.keys.card(&self.card.expert, &self.card.version);
-        let known = call(client.get(key.clone(), None)).await?;
-        let known = known.kvs().first().and_then(|known| serde_json::from_slice::<Card>(known.value()).ok());
-        if known.is_some_and(|known| known.digest() == self.card.digest()) {
-            return Ok(());
-        }
-        let value = serde_json::to_vec(&*self.card).map_err(|error| Trouble::Unwritable(error.to_string()))?;
-        call(client.put(key, value, None)).await?;
-        Ok(())
+    /// What etcd has of the instance and its card, at one moment.
+    async fn look(&self, client: &mut Client, record: &Record) -> Result<There, Trouble> {
+        let place = Place::of(record.track);
+        let keys = [self.key(record, place), self.key(record, place.other()), self.card_key()];
+        let found = call(client.txn(Txn::new().and_then(keys.map(|key| TxnOp::get(key, None))))).await?;
+        let mut found = found.op_responses().into_iter().map(|response| match response {
+            TxnOpResponse::Get(mut found) => found.take_kvs().pop(),
+            _ => None,
+        });
+        let mut next = || found.next().flatten();
+        Ok(There { record: next(), elsewhere: next(), card: next() })
+    }
+
+    fn is_card(&self, known: &KeyValue) -> bool {
+        serde_json::from_slice::<Card>(known.value()).is_ok_and(|known| known.digest() == self.card.digest())
     }
 
     /// Says goodbye, then goes. The key is gone with the lease; one that a later start has put is under that one's lease.
     async fn leave(&self, client: &mut Client, mut held: Held, mut record: Record) -> Result<(), Trouble> {
-        let wanted = self.wanted.borrow().change;
-        if record.state != State::Draining || held.change != Some(wanted) {
+        let change = self.wanted.borrow().change;
+        if record.state != State::Draining || held.change != Some(change) {
             record.state = State::Draining;
-            self.put(client, &mut held, &Wanted { record, change: wanted, leaves: true }).await?;
+            // An etcd that takes no more writes still lets go of leases, so this is tried and not insisted on.
+            if let Err(trouble) = self.put(client, &mut held, &Wanted { record, change, leaves: true }).await {
+                let error = &trouble as &dyn std::error::Error;
+                tracing::warn!(error, "the registry does not take the goodbye: leaving without one");
+            }
         }
         match call(client.lease_revoke(held.lease)).await {
             Ok(_) => {}
@@ -226,9 +249,20 @@ impl Announcer {
         Ok(())
     }
 
-    fn key(&self, record: &Record) -> String {
-        self.keys.instance(Place::of(record.track), &record.expert, &record.instance)
+    fn key(&self, record: &Record, place: Place) -> String {
+        self.keys.instance(place, &record.expert, &record.instance)
     }
+
+    fn card_key(&self) -> String {
+        self.keys.card(&self.card.expert, &self.card.version)
+    }
+}
+
+/// What etcd has of an instance: its key, one that it may have on the other side of live and candidate, and its card.
+struct There {
+    record: Option<KeyValue>,
+    elsewhere: Option<KeyValue>,
+    card: Option<KeyValue>,
 }
 
 /// etcd answers NOT_FOUND to whoever names a lease that it does not have; nothing else in these calls can be missing.

@@ -6,13 +6,21 @@ use std::{
     io::{self, Write},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
 
+use tokio::{sync::watch, task::spawn_blocking, time::sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::table::Table;
 use crate::registry::{Card, Expert, Instance, Record, Snapshot, card::sha256};
 
 const SCHEMA: u32 = 1;
+
+const SAVE_AFTER: Duration = Duration::from_secs(1);
+const SAVE_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
 /// The file's first line. What follows is checked against it: half a table is worse than none.
 #[derive(Debug, Serialize, Deserialize)]
@@ -50,8 +58,31 @@ pub(super) enum Error {
     OtherMesh(String),
 }
 
+/// What a process begins with, and a word about why: the table of last time, or an empty one; `None` where the file is
+/// another mesh's, which is not to be written over.
+pub(super) async fn start(path: PathBuf, mesh: String) -> Option<Table> {
+    let shown = path.display().to_string();
+    let loaded = spawn_blocking(move || load(&path, &mesh)).await;
+    match loaded.map_err(|error| Error::Read(io::Error::other(error))).flatten() {
+        Ok(Some(snapshot)) => {
+            tracing::info!(path = shown, experts = snapshot.experts.len(), "starting with the table of last time");
+            Some(Table::new(snapshot))
+        }
+        Ok(None) => Some(Table::default()),
+        Err(error @ Error::OtherMesh(_)) => {
+            tracing::error!(path = shown, %error, "the table cannot be used, and none will be kept");
+            None
+        }
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(path = shown, error, "the table of last time cannot be used");
+            Some(Table::default())
+        }
+    }
+}
+
 /// Reads the table of `mesh`; `None` when there is no file yet.
-pub(super) fn load(path: &Path, mesh: &str) -> Result<Option<Snapshot>, Error> {
+fn load(path: &Path, mesh: &str) -> Result<Option<Snapshot>, Error> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -60,20 +91,63 @@ pub(super) fn load(path: &Path, mesh: &str) -> Result<Option<Snapshot>, Error> {
     decode(&bytes, mesh).map(Some)
 }
 
+/// Keeps the table of `mesh` at `path` as `snapshots` change, until `stop`; what has changed by then is still written.
+/// Threads that may wait write it: a disk that hangs must keep nobody from a lease or a watch.
+pub(super) async fn keep(
+    path: PathBuf,
+    mesh: String,
+    mut snapshots: watch::Receiver<Arc<Snapshot>>,
+    stop: CancellationToken,
+) {
+    let mut last = false;
+    while !last {
+        tokio::select! {
+            changed = snapshots.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                // Changes come in bursts; the disk gets what they come to.
+                last = stop.run_until_cancelled(sleep(SAVE_AFTER)).await.is_none();
+            }
+            () = stop.cancelled() => {
+                last = true;
+                if !snapshots.has_changed().unwrap_or(false) {
+                    return;
+                }
+            }
+        }
+        let snapshot = Arc::clone(&snapshots.borrow_and_update());
+        let (to, of) = (path.clone(), mesh.clone());
+        let saved = spawn_blocking(move || save(&to, &of, &snapshot)).await.map_err(io::Error::other).flatten();
+        if let Err(error) = saved {
+            let path = path.display();
+            tracing::warn!(%path, %error, "the table cannot be written: a start without etcd would find an older one");
+            snapshots.mark_changed();
+            let _ = stop.run_until_cancelled(sleep(SAVE_AGAIN_AFTER)).await;
+        }
+    }
+}
+
 /// Writes the table beside `path` and moves it there.
-pub(super) fn save(path: &Path, mesh: &str, snapshot: &Snapshot) -> io::Result<()> {
+fn save(path: &Path, mesh: &str, snapshot: &Snapshot) -> io::Result<()> {
     let bytes = encode(mesh, snapshot)?;
     if let Some(dir) = path.parent() {
         fs::create_dir_all(dir)?;
     }
-    // Two routers that were given the same file must not write into each other's half-written one.
+    // Two routers that were given the same file must not write into each other's half-written one; in containers they are
+    // all process 1.
     let mut beside = path.as_os_str().to_owned();
-    beside.push(format!(".{}.new", std::process::id()));
+    beside.push(format!(".{:08x}.new", rand::random::<u32>()));
     let beside = PathBuf::from(beside);
-    let mut file = fs::File::create(&beside)?;
-    file.write_all(&bytes)?;
-    file.sync_all()?;
-    fs::rename(&beside, path)
+    let written = fs::File::create(&beside).and_then(|mut file| {
+        file.write_all(&bytes)?;
+        file.sync_all()?;
+        fs::rename(&beside, path)
+    });
+    if written.is_err() {
+        let _ = fs::remove_file(&beside);
+    }
+    written
 }
 
 fn encode(mesh: &str, snapshot: &Snapshot) -> io::Result<Vec<u8>> {
@@ -97,6 +171,9 @@ fn decode(bytes: &[u8], mesh: &str) -> Result<Snapshot, Error> {
     let (header, table) = text.split_once('\n').unwrap_or((text, ""));
     let table = table.trim_end();
     let header: Header = serde_json::from_str(header).map_err(damaged)?;
+    if header.schema != SCHEMA {
+        return Err(Error::Damaged(format!("schema {} instead of {SCHEMA}", header.schema)));
+    }
     if header.mesh != mesh {
         return Err(Error::OtherMesh(header.mesh));
     }
@@ -158,9 +235,7 @@ mod tests {
         save(&path, "clinic", table.snapshot()).unwrap();
         assert!(matches!(load(&path, "bank"), Err(Error::OtherMesh(mesh)) if mesh == "clinic"));
         let whole = fs::read_to_string(&path).unwrap();
-        for broken in
-            [whole.replace("127.0.0.1:7000", "127.0.0.1:7001"), whole[..whole.len() / 2].to_owned(), String::new()]
-        {
+        for broken in [whole.replace("127.0.0.1:", "127.0.0.2:"), whole[..whole.len() / 2].to_owned(), String::new()] {
             fs::write(&path, broken).unwrap();
             assert!(matches!(load(&path, "clinic"), Err(Error::Damaged(_))));
         }

@@ -4,21 +4,20 @@
 //! etcd-client's watch neither reconnects nor keeps count of revisions, and a half-open one never fails. So every watch
 //! is asked for signs of life, lasts a minute at the most, and its end for whatever reason is a new list.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use etcd_client::{Client, GetOptions, KeyValue, WatchOptions, WatchResponse, WatchStream};
+use etcd_client::{Client, GetOptions, KeyValue, KvClient, ResponseHeader, WatchOptions, WatchResponse, WatchStream};
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::{
     sync::{mpsc, watch},
-    task::JoinSet,
     time::{Instant, MissedTickBehavior, interval_at, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    disk,
     keys::Keys,
     members::{Members, Trouble, call},
-    table::{Forgotten, Table},
+    table::{Forgotten, History, Table},
 };
 use crate::{
     backoff::Backoff,
@@ -26,10 +25,8 @@ use crate::{
     registry::{Instance, Snapshot},
 };
 
-/// Keys of one page of a list.
-const PAGE: i64 = 50;
-/// Room for a page of the largest cards, 256 KiB each. What a watch delivers comes in pieces that are smaller.
-const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
+/// Room for a page of the largest cards. What a watch delivers comes in pieces that are smaller.
+const MAX_MESSAGE_BYTES: usize = 8 * 1024 * 1024;
 
 /// How often the watch is asked how far it is, and when its silence means that nobody is there.
 const ASK_EVERY: Duration = Duration::from_secs(5);
@@ -42,43 +39,47 @@ const LIST_AGAIN: Duration = Duration::from_mins(1);
 const SHORTEST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
-/// Changes come in bursts; the disk gets what they come to.
-const SAVE_AFTER: Duration = Duration::from_secs(1);
-
 /// What follows one mesh. Runs until it is dropped.
 #[derive(Debug)]
 pub(super) struct Follower {
-    pub(super) mesh: String,
     pub(super) keys: Keys,
     pub(super) members: Members,
-    /// Where the table is kept between starts.
-    pub(super) disk: Option<PathBuf>,
+    /// What is known to begin with.
+    pub(super) table: Table,
     pub(super) snapshots: watch::Sender<Arc<Snapshot>>,
     /// Instances that somebody looked for and did not find.
-    pub(super) missed: mpsc::Receiver<Instance>,
+    pub(super) missed: mpsc::Receiver<Vec<Arc<Instance>>>,
     pub(super) metrics: RegistryMetrics,
 }
 
 impl Follower {
     pub(super) async fn run(self, stop: CancellationToken) {
-        let Self { mesh, keys, mut members, disk, snapshots, missed, metrics } = self;
-        let disk = disk.map(|path| Disk { path, mesh, saving: JoinSet::new(), due: None });
-        let table = disk.as_ref().map(Disk::load).unwrap_or_default();
-        let mut following = Following { keys, table, disk, snapshots, missed, metrics, held_at: None };
+        let Self { keys, mut members, table, snapshots, missed, metrics } = self;
+        // However this ends: without a follower, what is known grows old.
+        let _down = Down(metrics.up.clone());
+        let mut following = Following { keys, table, snapshots, missed, metrics, revision: 0, up: None, held_at: None };
         following.publish();
         let mut backoff = Backoff::new(SHORTEST_WAIT, LONGEST_WAIT);
-        let mut up = None;
-        while !stop.is_cancelled() {
-            let Err(trouble) = following.session(&members, &stop, &mut up, &mut backoff).await else { continue };
-            if up.replace(false) != Some(false) {
-                let error = &trouble as &dyn std::error::Error;
-                tracing::warn!(error, "the registry cannot be followed: what was known last stays in use");
-            }
-            following.metrics.up.set(0);
+        loop {
+            let session = Box::pin(following.session(&members, &mut backoff));
+            let Some(ended) = stop.run_until_cancelled(session).await else { return };
+            let Err(trouble) = ended else { continue };
+            following.down(&trouble);
             members.rotate();
-            following.wait(backoff.failed(rand::random()), &stop).await;
+            let waiting = following.wait(backoff.failed(rand::random()));
+            if stop.run_until_cancelled(waiting).await.is_none() {
+                return;
+            }
         }
-        following.save_now().await;
+    }
+}
+
+/// Says that nobody follows any longer.
+struct Down(Gauge);
+
+impl Drop for Down {
+    fn drop(&mut self) {
+        self.0.set(0);
     }
 }
 
@@ -86,67 +87,80 @@ impl Follower {
 struct Following {
     keys: Keys,
     table: Table,
-    disk: Option<Disk>,
     snapshots: watch::Sender<Arc<Snapshot>>,
-    missed: mpsc::Receiver<Instance>,
+    missed: mpsc::Receiver<Vec<Arc<Instance>>>,
     metrics: RegistryMetrics,
+    /// The latest that etcd was at.
+    revision: i64,
+    /// `None` before anything is known of it.
+    up: Option<bool>,
     /// When it was last said that instances are held.
     held_at: Option<Instant>,
 }
 
 impl Following {
     /// Lists, then watches for about a minute. `Ok` when it is time to list again.
-    async fn session(
-        &mut self,
-        members: &Members,
-        stop: &CancellationToken,
-        up: &mut Option<bool>,
-        backoff: &mut Backoff,
-    ) -> Result<(), Trouble> {
+    async fn session(&mut self, members: &Members, backoff: &mut Backoff) -> Result<(), Trouble> {
         let (client, member) = members.client().await?;
         let (revision, entries) = list(&client, &self.keys).await?;
         let listed = entries.iter().filter_map(|entry| Some((self.keys.parse(entry.key())?, entry.value())));
-        self.table.replace(listed, Instant::now());
-        self.publish();
-        let mut watch = watch_from(&client, &self.keys, revision + 1).await?;
-
-        self.metrics.lists.inc();
-        self.metrics.up.set(1);
-        backoff.worked();
-        if up.replace(true) != Some(true) {
-            tracing::info!(member, revision, "following the registry");
+        let history = if revision < self.revision { History::Rewound } else { History::Continued };
+        if history == History::Rewound {
+            tracing::warn!(revision, before = self.revision, "the registry went back to an earlier state");
         }
+        self.revision = revision;
+        self.table.replace(listed, history, Instant::now());
+        self.publish();
+        self.metrics.lists.inc();
+
+        let mut watch = watch_from(&client, &self.keys, revision + 1).await?;
         let again = Instant::now() + LIST_AGAIN.mul_f64(rand::random_range(0.75..1.25));
         let mut ask = interval_at(Instant::now() + ASK_EVERY, ASK_EVERY);
         ask.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut heard = Instant::now();
         loop {
-            let save = self.disk.as_ref().and_then(|disk| disk.due);
             tokio::select! {
-                () = stop.cancelled() => return Ok(()),
                 response = watch.message() => {
                     let response = response?.ok_or_else(|| Trouble::WatchEnded("closed".to_owned()))?;
                     heard = Instant::now();
                     if response.canceled() {
                         return ended(&response);
                     }
+                    // The first thing that it says is that it watches.
+                    self.follows(&member);
+                    backoff.worked();
                     self.apply(&response);
                 }
-                Some(instance) = self.missed.recv() => self.forget(&instance),
+                Some(missed) = self.missed.recv() => self.forget(&missed),
                 _ = ask.tick() => {
                     if heard.elapsed() > SILENT_AFTER {
                         return Err(Trouble::Silent);
                     }
                     call(watch.request_progress()).await?;
                 }
-                () = due(save) => self.save().await,
                 () = sleep_until(again) => return Ok(()),
             }
         }
     }
 
+    fn follows(&mut self, member: &str) {
+        self.metrics.up.set(1);
+        if self.up.replace(true) != Some(true) {
+            tracing::info!(member, revision = self.revision, "following the registry");
+        }
+    }
+
+    fn down(&mut self, trouble: &Trouble) {
+        self.metrics.up.set(0);
+        if self.up.replace(false) != Some(false) {
+            let error = trouble as &dyn std::error::Error;
+            tracing::warn!(error, "the registry cannot be followed: what was known last stays in use");
+        }
+    }
+
     fn apply(&mut self, response: &WatchResponse) {
         let now = Instant::now();
+        self.revision = self.revision.max(response.header().map_or(0, ResponseHeader::revision));
         for entry in response.events().iter().filter_map(etcd_client::Event::kv) {
             let Some(key) = self.keys.parse(entry.key()) else { continue };
             // Not `event_type()`, which panics on a type that it does not know. What was deleted has no version.
@@ -159,22 +173,16 @@ impl Following {
         self.publish();
     }
 
-    fn forget(&mut self, missed: &Instance) {
-        let instance = &missed.record.instance;
-        match self.table.forget(missed, Instant::now()) {
-            Forgotten::Yes => {
-                tracing::info!(instance, "an instance whose registration ran out does not answer: forgotten");
-                self.publish();
-            }
-            Forgotten::Held => {
-                // Asked for again and again by whoever cannot reach them, for a minute.
-                if self.held_at.is_none_or(|at| at.elapsed() > LIST_AGAIN) {
-                    self.held_at = Some(Instant::now());
-                    let expired = self.table.expired();
-                    tracing::warn!(expired, "many registrations ran out together: those that do not answer are kept");
-                }
-            }
-            Forgotten::No => {}
+    fn forget(&mut self, missed: &[Arc<Instance>]) {
+        let Forgotten { gone, held } = self.table.forget(missed, Instant::now());
+        if gone > 0 {
+            tracing::info!(gone, "instances whose registration ran out do not answer either: forgotten");
+            self.publish();
+        }
+        // Asked for again and again by whoever cannot reach them, for a minute.
+        if held > 0 && self.held_at.is_none_or(|at| at.elapsed() > LIST_AGAIN) {
+            self.held_at = Some(Instant::now());
+            tracing::warn!(held, "many registrations ran out together: those that do not answer are kept");
         }
     }
 
@@ -182,72 +190,67 @@ impl Following {
     fn publish(&mut self) {
         let snapshot = self.table.snapshot();
         let news = self.snapshots.send_if_modified(|known| {
-            let news = !Arc::ptr_eq(known, snapshot);
-            known.clone_from(snapshot);
+            // Before anything was heard there is nothing to tell, or to keep.
+            let news = snapshot.revision > 0 && !Arc::ptr_eq(known, snapshot);
+            if news {
+                known.clone_from(snapshot);
+            }
             news
         });
         if news {
             self.metrics.expired.set(i64::try_from(self.table.expired()).unwrap_or(i64::MAX));
-            if let Some(disk) = &mut self.disk {
-                disk.due.get_or_insert(Instant::now() + SAVE_AFTER);
-            }
         }
     }
 
     /// Waits to try again. Without the registry's word nobody is forgotten: who asks for it will ask again.
-    async fn wait(&mut self, duration: Duration, stop: &CancellationToken) {
+    async fn wait(&mut self, duration: Duration) {
         let end = Instant::now() + duration;
         loop {
-            let save = self.disk.as_ref().and_then(|disk| disk.due);
             tokio::select! {
-                () = stop.cancelled() => return,
                 () = sleep_until(end) => return,
-                () = due(save) => self.save().await,
                 Some(_) = self.missed.recv() => {}
             }
         }
     }
-
-    async fn save(&mut self) {
-        if let Some(disk) = &mut self.disk {
-            disk.save(self.table.snapshot()).await;
-        }
-    }
-
-    async fn save_now(&mut self) {
-        if self.disk.as_ref().is_some_and(|disk| disk.due.is_some()) {
-            self.save().await;
-        }
-        if let Some(disk) = &mut self.disk {
-            while disk.saving.join_next().await.is_some() {}
-        }
-    }
 }
 
-/// Everything of the mesh at one revision, page by page.
+/// Everything of the mesh at one revision.
 async fn list(client: &Client, keys: &Keys) -> Result<(i64, Vec<KeyValue>), Trouble> {
     let mut client = client.kv_client().max_decoding_message_size(MAX_MESSAGE_BYTES);
-    let prefix = keys.prefix().as_bytes();
+    let (mut revision, mut entries) = (0, Vec::new());
+    for (prefix, page) in keys.kinds() {
+        pages(&mut client, &prefix, page, (&mut revision, &mut entries)).await?;
+    }
+    Ok((revision, entries))
+}
+
+/// Adds everything below `prefix`, page by page. A revision of 0 is the newest, and becomes what that is.
+async fn pages(
+    client: &mut KvClient,
+    prefix: &str,
+    page: i64,
+    (revision, entries): (&mut i64, &mut Vec<KeyValue>),
+) -> Result<(), Trouble> {
     // A prefix ends before the same bytes with the last one counted up: a slash here, so nothing overflows.
-    let mut end = prefix.to_vec();
+    let mut end = prefix.as_bytes().to_vec();
     if let Some(last) = end.last_mut() {
         *last += 1;
     }
-    let (mut revision, mut entries, mut from) = (0, Vec::new(), prefix.to_vec());
+    let mut from = prefix.as_bytes().to_vec();
     loop {
-        let options = GetOptions::new().with_range(end.clone()).with_limit(PAGE).with_revision(revision);
-        let mut page = call(client.get(from, Some(options))).await?;
-        if revision == 0 {
-            revision = page.header().map_or(0, etcd_client::ResponseHeader::revision);
+        let options = GetOptions::new().with_range(end.clone()).with_limit(page).with_revision(*revision);
+        let mut found = call(client.get(from, Some(options))).await?;
+        if *revision == 0 {
+            *revision = found.header().map_or(0, ResponseHeader::revision);
         }
-        entries.append(&mut page.take_kvs());
+        entries.append(&mut found.take_kvs());
         match entries.last() {
-            Some(last) if page.more() => {
+            Some(last) if found.more() => {
                 // The next key in order.
                 from = last.key().to_vec();
                 from.push(0);
             }
-            _ => return Ok((revision, entries)),
+            _ => return Ok(()),
         }
     }
 }
@@ -268,53 +271,4 @@ fn ended(response: &WatchResponse) -> Result<(), Trouble> {
         return Ok(());
     }
     Err(Trouble::WatchEnded(response.cancel_reason().to_owned()))
-}
-
-async fn due(at: Option<Instant>) {
-    match at {
-        Some(at) => sleep_until(at).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// The table on disk, written by threads that may wait for it: a slow disk must not keep anybody from a lease.
-#[derive(Debug)]
-struct Disk {
-    path: PathBuf,
-    mesh: String,
-    saving: JoinSet<std::io::Result<()>>,
-    due: Option<Instant>,
-}
-
-impl Disk {
-    fn load(&self) -> Table {
-        let path = self.path.display();
-        match disk::load(&self.path, &self.mesh) {
-            Ok(Some(snapshot)) => {
-                tracing::info!(%path, experts = snapshot.experts.len(), "starting with the table of last time");
-                Table::new(snapshot)
-            }
-            Ok(None) => Table::default(),
-            Err(error) => {
-                tracing::warn!(%path, error = &error as &dyn std::error::Error, "the table of last time cannot be used");
-                Table::default()
-            }
-        }
-    }
-
-    async fn save(&mut self, snapshot: &Arc<Snapshot>) {
-        self.due = None;
-        // One after the other: an older table must not overtake a newer one.
-        while let Some(ended) = self.saving.join_next().await {
-            let _ = ended;
-        }
-        let (path, mesh, snapshot) = (self.path.clone(), self.mesh.clone(), Arc::clone(snapshot));
-        self.saving.spawn_blocking(move || {
-            let saved = disk::save(&path, &mesh, &snapshot);
-            if let Err(error) = &saved {
-                tracing::warn!(path = %path.display(), %error, "the table cannot be written: a start without the registry would find an older one");
-            }
-            saved
-        });
-    }
 }

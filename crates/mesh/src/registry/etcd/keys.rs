@@ -61,6 +61,12 @@ impl Keys {
         &self.prefix
     }
 
+    /// The prefixes of what is listed, and how many keys make a page of it: a page is a mebibyte or two at the most, and two
+    /// seconds are enough for it over a slow line.
+    pub(super) fn kinds(&self) -> [(String, i64); 3] {
+        [(EXPERTS, 200), (CANDIDATES, 200), (CARDS, 8)].map(|(kind, page)| (format!("{}{kind}/", self.prefix), page))
+    }
+
     pub(super) fn instance(&self, place: Place, expert: &str, instance: &str) -> String {
         format!("{}{instance}", self.instances(place, expert))
     }

@@ -7,7 +7,7 @@ use etcd_client::{Channel, Client, ConnectOptions};
 use tokio::time::timeout;
 
 use crate::{
-    dial::{self, ClientTls, Target},
+    dial::{self, Target},
     registry::{Error, EtcdSettings},
 };
 
@@ -17,7 +17,7 @@ pub(super) const CALL: Duration = Duration::from_secs(2);
 /// Where etcd is, and which member is asked at present.
 #[derive(Debug, Clone)]
 pub(super) struct Members {
-    targets: Vec<Target>,
+    settings: EtcdSettings,
     at: usize,
 }
 
@@ -28,6 +28,8 @@ pub(super) enum Trouble {
     Etcd(#[from] etcd_client::Error),
     #[error(transparent)]
     Dial(#[from] dial::Error),
+    #[error(transparent)]
+    Certificates(#[from] Error),
     #[error("no answer within {} s", .0.as_secs())]
     TimedOut(Duration),
     #[error("the watch ended: {0}")]
@@ -46,47 +48,53 @@ impl Members {
     /// # Errors
     /// [`Error::Invalid`] for certificates that cannot be read or used.
     pub(super) fn new(settings: &EtcdSettings) -> Result<Self, Error> {
-        let tls: Option<ClientTls> = settings.client_tls()?;
-        let targets: Vec<Target> = settings
-            .endpoints
-            .iter()
-            .map(|endpoint| {
-                let address = endpoint.split_once("://").map_or(endpoint.as_str(), |(_, address)| address).to_owned();
-                // No pings: etcd closes connections that ping more often than it allows. Calls have time limits, and
-                // the watch asks for signs of life by etcd's own means.
-                Target { address, tls: tls.clone(), keepalive: None }
-            })
-            .collect();
-        // What is wrong with an address or a certificate should be said now, not with every try.
-        for target in &targets {
-            dial::check(target).map_err(|error| Error::invalid("registry.etcd", error.to_string()))?;
-        }
-        if targets.is_empty() {
+        if settings.endpoints.is_empty() {
             return Err(Error::invalid("registry.etcd.endpoints", "empty"));
         }
         // Not everybody begins with the first one.
-        let at = rand::random_range(0..targets.len());
-        Ok(Self { targets, at })
+        let at = rand::random_range(0..settings.endpoints.len());
+        let members = Self { settings: settings.clone(), at };
+        // What is wrong with an address or a certificate should be said now, not with every try.
+        for at in 0..members.len() {
+            let target = members.target(at)?;
+            dial::check(&target).map_err(|error| Error::invalid("registry.etcd", with_causes(&error)))?;
+        }
+        Ok(members)
     }
 
     /// How many there are.
     pub(super) fn len(&self) -> usize {
-        self.targets.len()
+        self.settings.endpoints.len()
     }
 
     /// A client of the present member, and the member's address. Connects with its first call.
-    pub(super) async fn client(&self) -> Result<(Client, &str), Trouble> {
-        let target = &self.targets[self.at % self.targets.len()];
-        let channel = Channel::Tonic(dial::channel(target)?);
+    pub(super) async fn client(&self) -> Result<(Client, String), Trouble> {
+        let target = self.target(self.at)?;
+        let channel = Channel::Tonic(dial::channel(&target)?);
         // A member without a leader must say so instead of going silent.
         let options = ConnectOptions::new().with_require_leader(true);
-        Ok((Client::from_channel(channel, Some(options)).await?, &target.address))
+        Ok((Client::from_channel(channel, Some(options)).await?, target.address))
+    }
+
+    /// Certificates are read every time: they are renewed more often than processes are started.
+    fn target(&self, at: usize) -> Result<Target, Error> {
+        let endpoint = self.settings.endpoints.get(at % self.len()).map_or("", String::as_str);
+        let address = endpoint.split_once("://").map_or(endpoint, |(_, address)| address).to_owned();
+        // No pings: etcd closes connections that ping more often than it allows. Calls have time limits, and the watch asks
+        // for signs of life by etcd's own means.
+        Ok(Target { address, tls: self.settings.client_tls()?, keepalive: None })
     }
 
     /// The present member disappointed.
     pub(super) fn rotate(&mut self) {
-        self.at = (self.at + 1) % self.targets.len();
+        self.at = (self.at + 1) % self.len();
     }
+}
+
+/// An error in one line, with what caused it.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// One call of etcd, within [`CALL`].

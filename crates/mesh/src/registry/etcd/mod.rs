@@ -1,5 +1,4 @@
-//! The registry of many machines, on etcd. Everything that speaks to etcd does so on one thread with a runtime of its
-//! own, so that a process that is busy with models still renews its leases (a lost lease has restarted whole fleets
+//! The registry of many machines, on etcd. What announces and what follows does so on one thread with a runtime of its own, so that a process that is busy with models still renews its leases (a lost lease has restarted whole fleets
 //! elsewhere).
 //!
 //! `keys` is the layout; `members` the connections; `announcer` keeps an instance announced; `follower` keeps a `table`
@@ -29,24 +28,28 @@ use self::{
     follower::Follower,
     keys::Keys,
     members::Members,
+    table::Table,
     thread::Thread,
 };
 use super::{Card, Error, EtcdSettings, Instance, Record, Registration, Registry, Snapshot, State};
 use crate::metrics::{Metrics, RegistryMetrics};
 
-/// Instances that were missed and are not dealt with yet. More are told again soon.
-const MISSED: usize = 1024;
+/// Reports of missed instances that are not dealt with yet. More of them say the same.
+const MISSED: usize = 1;
 
 /// A mesh in etcd. Follows it from the first [`Registry::watch`] on.
 #[derive(Debug)]
 pub struct EtcdRegistry {
+    mesh: String,
     keys: Keys,
     members: Members,
     lease: Duration,
+    /// Where what was known last is kept.
+    table: Option<PathBuf>,
     snapshots: watch::Sender<Arc<Snapshot>>,
-    missed: mpsc::Sender<Instance>,
-    /// Not started yet.
-    follower: Mutex<Option<Follower>>,
+    missed: mpsc::Sender<Vec<Arc<Instance>>>,
+    /// The follower's, until it is started.
+    to_forget: Mutex<Option<mpsc::Receiver<Vec<Arc<Instance>>>>>,
     /// Nothing announced so far, no numbers of it.
     announced: Once,
     page: Metrics,
@@ -65,27 +68,42 @@ impl EtcdRegistry {
         let (missed, to_forget) = mpsc::channel(MISSED);
         let snapshots = watch::Sender::new(Arc::<Snapshot>::default());
         let numbers = RegistryMetrics::default();
-        let follower = Follower {
-            mesh: mesh.to_owned(),
-            keys: keys.clone(),
-            members: members.clone(),
-            disk: table,
-            snapshots: snapshots.clone(),
-            missed: to_forget,
-            metrics: numbers.clone(),
-        };
         Ok(Self {
+            mesh: mesh.to_owned(),
             keys,
             members,
             lease: settings.lease,
+            table,
             snapshots,
             missed,
-            follower: Mutex::new(Some(follower)),
+            to_forget: Mutex::new(Some(to_forget)),
             announced: Once::new(),
             page: metrics.clone(),
             metrics: numbers,
             thread: Arc::new(Thread::start().map_err(|error| Error::Unavailable(Box::new(error)))?),
         })
+    }
+}
+
+impl EtcdRegistry {
+    /// Begins to follow the mesh, from the table of last time where there is one.
+    fn follow(&self, missed: mpsc::Receiver<Vec<Arc<Instance>>>) {
+        let (keys, members, snapshots) = (self.keys.clone(), self.members.clone(), self.snapshots.clone());
+        let (mesh, path, metrics) = (self.mesh.clone(), self.table.clone(), self.metrics.clone());
+        self.thread.run(|stop| async move {
+            let follower = |table| Follower { keys, members, table, snapshots: snapshots.clone(), missed, metrics };
+            let loaded = match &path {
+                Some(path) => disk::start(path.clone(), mesh.clone()).await,
+                None => None,
+            };
+            match path.zip(loaded) {
+                Some((path, table)) => {
+                    let keeping = disk::keep(path, mesh, snapshots.subscribe(), stop.clone());
+                    tokio::join!(follower(table).run(stop), keeping);
+                }
+                None => follower(Table::default()).run(stop).await,
+            }
+        });
     }
 }
 
@@ -117,16 +135,16 @@ impl Registry for EtcdRegistry {
     }
 
     fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
-        if let Some(follower) = self.follower.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(missed) = self.to_forget.lock().unwrap_or_else(PoisonError::into_inner).take() {
             self.metrics.of_follower(&self.page);
-            self.thread.run(|stop| follower.run(stop));
+            self.follow(missed);
         }
         self.snapshots.subscribe()
     }
 
-    fn forget(&self, instance: &Instance) {
-        // Where there is no room it will be missed again.
-        let _ = self.missed.try_send(instance.clone());
+    fn forget(&self, instances: Vec<Arc<Instance>>) {
+        // Where there is no room they will be missed again.
+        let _ = self.missed.try_send(instances);
     }
 
     async fn retire(&self, expert: &str, version: &str) -> Result<(), Error> {

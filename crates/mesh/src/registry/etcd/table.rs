@@ -33,18 +33,26 @@ pub(super) struct Table {
     /// Cards that the registry has lost and that somebody here still serves. Without them the gate would forget an expert
     /// that answers.
     orphans: BTreeSet<(String, String)>,
+    /// Cards that a restored or emptied registry has lost without anybody having retired them.
+    kept: BTreeSet<(String, String)>,
     /// When the registrations of which (expert, instance) ran out, for the last minute.
     expiries: BTreeMap<(String, String), Instant>,
 }
 
-/// What became of the wish to forget an instance.
+/// How what is listed follows upon what was known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Forgotten {
-    Yes,
+pub(super) enum History {
+    Continued,
+    /// The registry is at an earlier revision than it was.
+    Rewound,
+}
+
+/// What became of the wish to forget instances.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Forgotten {
+    pub(super) gone: usize,
     /// Not now: too many vanished together.
-    Held,
-    /// Not expired, another start of it, or not known.
-    No,
+    pub(super) held: usize,
 }
 
 impl Table {
@@ -66,28 +74,21 @@ impl Table {
     /// A key was written.
     pub(super) fn put(&mut self, key: &Key<'_>, value: &[u8]) {
         match *key {
-            Key::Instance { expert, instance, .. } => match read_instance(expert, instance, value) {
-                Ok(record) => {
-                    self.expiries.remove(&(expert.to_owned(), instance.to_owned()));
-                    let announced = Instance::announced(record);
-                    self.change(expert, |expert| {
-                        // The same `Arc` where nothing changed: whoever compares by pointer need not look again.
-                        if expert.instances.get(instance).is_none_or(|known| **known != announced) {
-                            expert.instances.insert(instance.to_owned(), Arc::new(announced));
-                        }
-                    });
-                }
+            Key::Instance { place, expert, instance } => match read_instance(place, (expert, instance), value) {
+                Ok(record) => self.announced(record),
                 // What it said before stays: it may still be there, and nobody else knows better.
                 Err(problem) => tracing::warn!(expert, instance, problem, "a record cannot be used"),
             },
             Key::Card { expert, version } => match read_card(expert, version, value) {
                 Ok(card) => {
                     self.orphans.remove(&(expert.to_owned(), version.to_owned()));
-                    self.change(expert, |expert| {
-                        if expert.cards.get(version).is_none_or(|known| **known != card) {
+                    self.kept.remove(&(expert.to_owned(), version.to_owned()));
+                    let known = self.snapshot.experts.get(expert).and_then(|expert| expert.cards.get(version));
+                    if known.is_none_or(|known| **known != card) {
+                        self.change(expert, |expert| {
                             expert.cards.insert(version.to_owned(), Arc::new(card));
-                        }
-                    });
+                        });
+                    }
                 }
                 Err(problem) => tracing::warn!(expert, version, problem, "a card cannot be used"),
             },
@@ -109,7 +110,12 @@ impl Table {
     }
 
     /// These are all keys that there are. Compares; never empties the table to fill it again.
-    pub(super) fn replace<'a>(&mut self, entries: impl IntoIterator<Item = (Key<'a>, &'a [u8])>, now: Instant) {
+    pub(super) fn replace<'a>(
+        &mut self,
+        entries: impl IntoIterator<Item = (Key<'a>, &'a [u8])>,
+        history: History,
+        now: Instant,
+    ) {
         let mut present = BTreeSet::new();
         for (key, value) in entries {
             self.put(&key, value);
@@ -125,7 +131,14 @@ impl Table {
             }
             for version in expert.cards.keys() {
                 let key = Key::Card { expert: name, version };
-                if !present.contains(&key) {
+                if present.contains(&key) {
+                    continue;
+                }
+                // An etcd that was restored or emptied has retired nobody.
+                let card = (name.clone(), version.clone());
+                if history == History::Rewound || self.kept.contains(&card) {
+                    self.kept.insert(card);
+                } else {
                     self.delete(&key, now);
                 }
             }
@@ -136,19 +149,27 @@ impl Table {
         }
     }
 
-    /// Whoever called `instance` found nobody.
-    pub(super) fn forget(&mut self, instance: &Instance, now: Instant) -> Forgotten {
-        let (expert, id) = (instance.record.expert.as_str(), instance.record.instance.as_str());
-        let listed = self.snapshot.experts.get(expert).and_then(|expert| expert.instances.get(id));
-        if !listed.is_some_and(|listed| listed.expired && listed.record.epoch == instance.record.epoch) {
-            return Forgotten::No;
-        }
+    /// Whoever called these found nobody. What is listed otherwise than as expired, or as another start, stays.
+    pub(super) fn forget(&mut self, missed: &[Arc<Instance>], now: Instant) -> Forgotten {
         self.expiries.retain(|_, since| now.saturating_duration_since(*since) < TOGETHER);
-        if self.too_many(Some(expert), TOO_MANY_OF_EXPERT) || self.too_many(None, TOO_MANY_OF_ALL) {
-            return Forgotten::Held;
+        let everybody = self.too_many(None, TOO_MANY_OF_ALL);
+        let mut held: BTreeMap<&str, bool> = BTreeMap::new();
+        let mut forgotten = Forgotten::default();
+        for missed in missed {
+            let (expert, instance) = (missed.record.expert.as_str(), missed.record.instance.as_str());
+            let listed = self.snapshot.experts.get(expert).and_then(|expert| expert.instances.get(instance));
+            if !listed.is_some_and(|listed| listed.expired && listed.record.epoch == missed.record.epoch) {
+                continue;
+            }
+            let of_expert = || self.too_many(Some(expert), TOO_MANY_OF_EXPERT);
+            if everybody || *held.entry(expert).or_insert_with(of_expert) {
+                forgotten.held += 1;
+            } else {
+                self.remove(expert, instance);
+                forgotten.gone += 1;
+            }
         }
-        self.remove(expert, id);
-        Forgotten::Yes
+        forgotten
     }
 
     /// Whether more than `share` of an expert's instances, or of all, vanished within the last minute. Those that were
@@ -165,11 +186,42 @@ impl Table {
         vanished.len() > 1 && vanished.len() as f64 > all as f64 * share
     }
 
+    fn announced(&mut self, record: Record) {
+        let (expert, instance) = (record.expert.clone(), record.instance.clone());
+        let known = self.snapshot.experts.get(&expert).and_then(|expert| expert.instances.get(&instance));
+        // A restored etcd tells of an earlier life. Whoever lives will say so again.
+        if known.is_some_and(|known| !known.expired && record.epoch < known.record.epoch) {
+            return;
+        }
+        self.expiries.remove(&(expert.clone(), instance.clone()));
+        let announced = Instance::announced(record);
+        // Without a change the same `Arc` stays: whoever compares by pointer need not look again.
+        if known.is_some_and(|known| **known == announced) {
+            return;
+        }
+        let successor = announced.address.clone();
+        self.change(&expert, |expert| {
+            expert.instances.insert(instance, Arc::new(announced));
+        });
+        // Who expired at this address has a successor there, which would answer for it for ever.
+        let gone: Vec<_> = self.at(&successor).filter(|known| known.expired).cloned().collect();
+        for ghost in gone {
+            self.remove(&ghost.record.expert, &ghost.record.instance);
+        }
+    }
+
+    /// Who is listed at an address. Several may be: an address can stand for a group of instances.
+    fn at(&self, address: &str) -> impl Iterator<Item = &Arc<Instance>> {
+        let instances = self.snapshot.experts.values().flat_map(|expert| expert.instances.values());
+        instances.filter(move |known| known.address == address)
+    }
+
     fn vanished(&mut self, place: Place, (expert, instance): (&str, &str), now: Instant) {
         let known = self.snapshot.experts.get(expert).and_then(|expert| expert.instances.get(instance));
         let Some(known) = known.filter(|known| Place::of(known.record.track) == place) else { return };
-        if known.record.state == State::Draining {
-            // It said that it would go.
+        let succeeded = self.at(&known.address).any(|other| !other.expired && !Arc::ptr_eq(other, known));
+        if known.record.state == State::Draining || succeeded {
+            // It said that it would go, or somebody else answers at its address.
             self.remove(expert, instance);
         } else if !known.expired {
             let expired = Arc::new(Instance { expired: true, ..Instance::clone(known) });
@@ -213,11 +265,14 @@ impl Table {
 }
 
 /// A value that is no record, or not the one of its key, says nothing.
-fn read_instance(expert: &str, instance: &str, value: &[u8]) -> Result<Record, String> {
+fn read_instance(place: Place, (expert, instance): (&str, &str), value: &[u8]) -> Result<Record, String> {
     let text = std::str::from_utf8(value).map_err(|_| "not text".to_owned())?;
     let record = Record::decode(expert, text).map_err(|error| error.to_string())?;
     if record.instance != instance {
         return Err("the record of another instance".to_owned());
+    }
+    if Place::of(record.track) != place {
+        return Err("the record of another track".to_owned());
     }
     if !is_address(&record.address) {
         return Err("Addr: host:port is expected".to_owned());

@@ -35,6 +35,16 @@ fn instance(table: &Table, expert: &str, instance: &str) -> Option<Arc<Instance>
     table.snapshot().experts.get(expert)?.instances.get(instance).cloned()
 }
 
+/// What becomes of a single one that was missed.
+fn forget(table: &mut Table, missed: &Arc<Instance>, now: Instant) -> &'static str {
+    match table.forget(std::slice::from_ref(missed), now) {
+        Forgotten { gone: 1, held: 0 } => "gone",
+        Forgotten { gone: 0, held: 1 } => "held",
+        Forgotten { gone: 0, held: 0 } => "listed",
+        other => panic!("{other:?}"),
+    }
+}
+
 fn draining(record: Record) -> Record {
     Record { state: State::Draining, ..record }
 }
@@ -60,11 +70,11 @@ async fn one_that_expired_goes_when_somebody_found_nobody_there() {
     let (a, b) = (record("labs", "a"), record("labs", "b"));
     let mut table = table_of(&[a.clone(), b], &[card("labs")]);
     let listed = instance(&table, "labs", "a").unwrap();
-    assert_eq!(table.forget(&listed, now), Forgotten::No, "its registration stands");
+    assert_eq!(forget(&mut table, &listed, now), "listed", "its registration stands");
     delete(&mut table, &a, now);
-    let restarted = Instance { record: Record { epoch: "2".into(), ..a.clone() }, ..Instance::clone(&listed) };
-    assert_eq!(table.forget(&restarted, now), Forgotten::No, "another start of it");
-    assert_eq!(table.forget(&listed, now), Forgotten::Yes);
+    let restarted = Arc::new(Instance { record: record("labs", "a"), ..Instance::clone(&listed) });
+    assert_eq!(forget(&mut table, &restarted, now), "listed", "another start of it");
+    assert_eq!(forget(&mut table, &listed, now), "gone");
     assert_eq!(instance(&table, "labs", "a"), None);
     assert!(table.snapshot().experts["labs"].cards.contains_key("1"), "its card stays");
 }
@@ -78,11 +88,11 @@ async fn many_that_vanish_together_are_held_for_a_minute() {
     delete(&mut table, &records[1], start + Duration::from_secs(30));
     let gone: Vec<_> = ["i0", "i1"].map(|id| instance(&table, "labs", id).unwrap()).to_vec();
     let soon = start + Duration::from_secs(59);
-    assert_eq!(table.forget(&gone[0], soon), Forgotten::Held);
+    assert_eq!(forget(&mut table, &gone[0], soon), "held");
     // The first one's minute is over, so the second one vanished alone.
     let later = start + Duration::from_secs(61);
-    assert_eq!(table.forget(&gone[1], later), Forgotten::Yes);
-    assert_eq!(table.forget(&gone[0], later), Forgotten::Yes);
+    assert_eq!(forget(&mut table, &gone[1], later), "gone");
+    assert_eq!(forget(&mut table, &gone[0], later), "gone");
 }
 
 #[tokio::test]
@@ -92,10 +102,10 @@ async fn those_already_forgotten_count_among_many() {
     let mut table = table_of(&records, &[]);
     delete(&mut table, &records[0], now);
     let first = instance(&table, "labs", "i0").unwrap();
-    assert_eq!(table.forget(&first, now), Forgotten::Yes, "one of eight");
+    assert_eq!(forget(&mut table, &first, now), "gone", "one of eight");
     delete(&mut table, &records[1], now);
     let second = instance(&table, "labs", "i1").unwrap();
-    assert_eq!(table.forget(&second, now), Forgotten::Held, "two of eight within a minute");
+    assert_eq!(forget(&mut table, &second, now), "held", "two of eight within a minute");
 }
 
 #[tokio::test]
@@ -114,16 +124,16 @@ async fn a_list_is_compared_and_what_did_not_change_stays_the_same() {
         entries.extend(
             list.iter().map(|(instance, value)| (Key::Instance { place, expert: "labs", instance }, value.as_slice())),
         );
-        table.replace(entries, now);
+        table.replace(entries, History::Continued, now);
     };
     let c = record("labs", "c");
-    labs(&list(&[a.clone(), c]), &mut table);
+    labs(&list(&[a.clone(), c.clone()]), &mut table);
     assert!(Arc::ptr_eq(&kept, &instance(&table, "labs", "a").unwrap()));
     assert!(instance(&table, "labs", "b").unwrap().expired);
     assert!(!instance(&table, "labs", "c").unwrap().expired);
     assert!(table.snapshot().revision > revision);
     let revision = table.snapshot().revision;
-    labs(&list(&[a, record("labs", "c")]), &mut table);
+    labs(&list(&[a, c]), &mut table);
     assert_eq!(table.snapshot().revision, revision, "nothing new");
 }
 
@@ -131,7 +141,7 @@ async fn a_list_is_compared_and_what_did_not_change_stays_the_same() {
 fn an_empty_list_is_news_the_first_time() {
     let mut table = Table::default();
     assert_eq!(table.snapshot().revision, 0);
-    table.replace([], Instant::now());
+    table.replace([], History::Continued, Instant::now());
     assert_eq!(table.snapshot().revision, 1);
 }
 
@@ -178,4 +188,48 @@ fn what_cannot_be_read_changes_nothing() {
         table.put(&card_key, &value);
     }
     assert!(Arc::ptr_eq(&before, table.snapshot()));
+}
+
+#[tokio::test]
+async fn a_successor_at_its_address_answers_for_nobody_else() {
+    let now = Instant::now();
+    let at = |address: &str, record: Record| Record { address: address.into(), ..record };
+    let (dead, sibling) = (at("127.0.0.1:1", record("labs", "dead")), at("127.0.0.1:2", record("labs", "b")));
+    let successor = at("127.0.0.1:1", record("pharmacy", "successor"));
+    // It expires first, and is replaced later.
+    let mut table = table_of(&[dead.clone(), sibling.clone()], &[]);
+    delete(&mut table, &dead, now);
+    assert!(instance(&table, "labs", "dead").is_some_and(|it| it.expired));
+    put(&mut table, &successor);
+    assert_eq!(instance(&table, "labs", "dead"), None);
+    // It is replaced first, and expires later.
+    let mut table = table_of(&[dead.clone(), sibling, successor], &[]);
+    delete(&mut table, &dead, now);
+    assert_eq!(instance(&table, "labs", "dead"), None);
+    assert_eq!(table.expired(), 0);
+}
+
+#[test]
+fn an_earlier_life_does_not_replace_a_later_one() {
+    let (before, after) = (record("labs", "a"), record("labs", "a"));
+    let mut table = table_of(std::slice::from_ref(&after), &[]);
+    put(&mut table, &before);
+    assert_eq!(instance(&table, "labs", "a").unwrap().record, after);
+    delete(&mut table, &after, Instant::now());
+    put(&mut table, &before);
+    assert_eq!(instance(&table, "labs", "a").unwrap().record, before, "once that one is gone, it may come back");
+}
+
+#[test]
+fn an_emptied_registry_retires_nobody() {
+    let now = Instant::now();
+    let cards = [card("labs"), card("pharmacy")];
+    let bytes = serde_json::to_vec(&cards[0]).unwrap();
+    let labs = || [(Key::Card { expert: "labs", version: "1" }, bytes.as_slice())];
+    let mut table = table_of(&[], &cards);
+    table.replace(labs(), History::Rewound, now);
+    table.replace(labs(), History::Continued, now);
+    assert!(table.snapshot().experts.contains_key("pharmacy"), "nobody said that it is retired");
+    table.replace([], History::Continued, now);
+    assert!(!table.snapshot().experts.contains_key("labs"), "this one was known to the emptied one, and is gone");
 }
