@@ -83,7 +83,7 @@ impl ExpertFiles {
     };
 
     /// Writes `expert.yaml` and what it names into a directory of its own below `base`.
-    pub(crate) fn write(&self, base: &Path) -> PathBuf {
+    pub fn write(&self, base: &Path) -> PathBuf {
         let dir = base.join(format!("{}-{}", self.name, self.version));
         fs::create_dir_all(&dir).expect("a temporary directory can be written");
         let write =

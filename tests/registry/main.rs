@@ -7,3 +7,4 @@ mod contract;
 mod etcd;
 mod secured;
 mod support;
+mod up;
