@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo up test faults bench lint fmt clean
+.PHONY: help setup build cli demo up test faults bench lint fmt clean
 
 MESH ?= meshes/clinic/mesh.yaml
 FAULT ?=
@@ -14,14 +14,18 @@ help: ## Show what there is.
 setup: ## Install what is needed and build the models; does nothing when nothing is to do.
 	@scripts/setup
 
-build: ## Build the command line tool and the programs of a mesh, with what they need and no more.
-	@scripts/setup python protoc onnxruntime models
-	@cargo build --locked -p consilium-cli -p consilium-router -p consilium-expert
+build: cli ## Build the command line tool and the programs of a mesh.
+	@cargo build --locked -p consilium-router -p consilium-expert
 
-demo: build ## Start the clinic mesh in one process, ask it its demo questions, check who answered.
+# With what it needs and no more: the tests' tools can wait.
+cli:
+	@scripts/setup python protoc onnxruntime models
+	@cargo build --locked -p consilium-cli
+
+demo: cli ## Start the clinic mesh in one process, ask it its demo questions, check who answered.
 	@$(CONSILIUM) demo $(MESH)
 
-up: build ## Start a mesh in one process and keep it running (MESH=path/to/mesh.yaml).
+up: cli ## Start a mesh in one process and keep it running (MESH=path/to/mesh.yaml).
 	@$(CONSILIUM) up $(MESH)
 
 test: setup ## Run every test there is.

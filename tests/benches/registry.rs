@@ -100,7 +100,10 @@ async fn measure() {
     println!("| from the last of {INSTANCES} puts in a row to all of them serving | {} |", millis(all));
     println!("| from `put` to routable, p50 of {PUTS} | {} |", millis(quantile(&times, 0.5)));
     println!("| from `put` to routable, p99 of {PUTS} | {} |", millis(quantile(&times, 0.99)));
-    println!("| from `put` to its health being shown as serving, p50 of {PUTS} | {} |", millis(quantile(&healthy, 0.5)));
+    println!(
+        "| from `put` to its health being shown as serving, p50 of {PUTS} | {} |",
+        millis(quantile(&healthy, 0.5))
+    );
     println!("\n{}", machine::provenance(COMMAND));
 }
 

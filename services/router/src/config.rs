@@ -9,7 +9,7 @@ use std::{
 
 use consilium_gate::Options as GateOptions;
 use consilium_mesh::{
-    config::{self, Mistake, Mistakes, Overlay, Source},
+    config::{self, Mistakes, Overlay, Source},
     registry,
 };
 use humantime::format_duration;
@@ -203,8 +203,7 @@ struct Found<'a> {
 
 impl Found<'_> {
     fn add(&mut self, path: &str, problem: String, expected: &str) {
-        let (file, path, expected) = (self.file.to_owned(), path.to_owned(), expected.to_owned());
-        self.mistakes.push(Mistake { file, path, problem, expected });
+        self.mistakes.add((self.file, path), problem, expected);
     }
 
     fn name(&mut self, name: &str) {

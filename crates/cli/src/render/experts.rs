@@ -81,7 +81,7 @@ fn live(instances: &[&Instance], nobody: Tone) -> Text {
 fn line(instance: &Instance, version: bool) -> Text {
     let tone = match instance.state.as_str() {
         "serving" => Tone::Good,
-        "draining" => Tone::Warn,
+        "connecting" | "draining" => Tone::Warn,
         _ => Tone::Bad,
     };
     let optional = |text: &str, shown: bool| if shown { format!("  {text}") } else { String::new() };

@@ -37,6 +37,12 @@ impl Mistakes {
         self.0.push(mistake);
     }
 
+    /// One at `path` of `file`.
+    pub fn add(&mut self, (file, path): (&str, &str), problem: impl Into<String>, expected: impl Into<String>) {
+        let (file, path) = (file.to_owned(), path.to_owned());
+        self.push(Mistake { file, path, problem: problem.into(), expected: expected.into() });
+    }
+
     pub fn extend(&mut self, mistakes: impl IntoIterator<Item = Mistake>) {
         self.0.extend(mistakes);
     }

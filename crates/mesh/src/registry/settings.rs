@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{EtcdRegistry, MemoryRegistry, Registry};
 use crate::{
-    config::{self, Mistake, Mistakes},
+    config::{self, Mistakes},
     dial::{ClientIdentity, ClientTls, is_address},
     metrics::Metrics,
 };
@@ -168,8 +168,7 @@ struct Found<'a> {
 
 impl Found<'_> {
     fn add(&mut self, path: &str, problem: String, expected: &str) {
-        let (file, path, expected) = (self.file.to_owned(), path.to_owned(), expected.to_owned());
-        self.mistakes.push(Mistake { file, path, problem, expected });
+        self.mistakes.add((self.file, path), problem, expected);
     }
 }
 

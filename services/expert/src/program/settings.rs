@@ -8,7 +8,7 @@ use std::{
 };
 
 use consilium_mesh::{
-    config::{self, Mistake, Mistakes, Overlay, Source},
+    config::{self, Mistakes, Overlay, Source},
     drain,
     registry::{self, Track},
 };
@@ -159,8 +159,7 @@ struct Found<'a> {
 
 impl Found<'_> {
     fn add(&mut self, path: &str, problem: String, expected: &str) {
-        let (file, path, expected) = (self.file.to_owned(), path.to_owned(), expected.to_owned());
-        self.mistakes.push(Mistake { file, path, problem, expected });
+        self.mistakes.add((self.file, path), problem, expected);
     }
 
     fn mesh(&mut self, mesh: Option<&str>, registry: &registry::Settings) {

@@ -86,6 +86,11 @@ impl Announcer {
                     std::mem::take(&mut troubled)
                 };
                 let Err(trouble) = self.keep(&mut held, &mut answered).await else { return };
+                if matches!(trouble, Trouble::Conflict) {
+                    // Instances that start together write the same card: one is first, the others look again.
+                    sleep(backoff.failed(rand::random())).await;
+                    continue;
+                }
                 let instance = self.wanted.borrow().record.instance.clone();
                 if matches!(trouble, Trouble::LeaseLost) {
                     held = None;
@@ -183,8 +188,7 @@ impl Announcer {
         let unchanged = |key: &str, known: &Option<KeyValue>| {
             Compare::mod_revision(key, CompareOp::Equal, known.as_ref().map_or(0, KeyValue::mod_revision))
         };
-        let when =
-            [unchanged(&key, &there.record), unchanged(&elsewhere, &there.elsewhere), unchanged(&card, &there.card)];
+        let mut when = vec![unchanged(&key, &there.record), unchanged(&elsewhere, &there.elsewhere)];
         let value = record.encode().map_err(|error| Trouble::Unwritable(error.to_string()))?;
         let mut then = vec![
             TxnOp::put(key, value, Some(PutOptions::new().with_lease(held.lease))),
@@ -192,9 +196,12 @@ impl Announcer {
         ];
         // Only at first: whoever changes its state, or goes, must not bring back what a later start has replaced.
         let first = held.change.is_none();
-        if first && record.state == State::Serving && !there.card.as_ref().is_some_and(|known| self.is_card(known)) {
-            let value = serde_json::to_vec(&*self.card).map_err(|error| Trouble::Unwritable(error.to_string()))?;
-            then.push(TxnOp::put(card, value, None));
+        if first && record.state == State::Serving {
+            when.push(unchanged(&card, &there.card));
+            if !there.card.as_ref().is_some_and(|known| self.is_card(known)) {
+                let value = serde_json::to_vec(&*self.card).map_err(|error| Trouble::Unwritable(error.to_string()))?;
+                then.push(TxnOp::put(card, value, None));
+            }
         }
         match call(client.txn(Txn::new().when(when).and_then(then))).await {
             Ok(response) if response.succeeded() => {
