@@ -4,11 +4,13 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost_types::FileDescriptorSet;
 
-const PROTOS: [&str; 4] = [
+const PROTOS: [&str; 6] = [
     "consilium/v1/types.proto",
     "consilium/v1/router.proto",
     "consilium/v1/catalog.proto",
     "consilium/v1/expert.proto",
+    "inference/model_config.proto",
+    "inference/grpc_service.proto",
 ];
 
 /// Messages that carry what people asked, what experts answered or who somebody is. They get a `Debug` that says how
@@ -35,9 +37,22 @@ const REDACTED: [&str; 19] = [
     "SendFeedbackRequest",
 ];
 
+/// The same for tensors and their parameters, which may be texts, and for models that are sent to be loaded.
+const REDACTED_INFERENCE: [&str; 8] = [
+    "InferParameter",
+    "InferTensorContents",
+    "ModelInferRequest",
+    "ModelInferResponse",
+    "ModelStreamInferResponse",
+    "ModelRepositoryParameter",
+    "RepositoryModelLoadRequest",
+    "RepositoryModelUnloadRequest",
+];
+
 #[expect(clippy::disallowed_methods, reason = "cargo speaks to build scripts through the environment")]
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=consilium");
+    println!("cargo:rerun-if-changed=inference");
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
     let set = protox::compile(PROTOS, ["."])?;
     fs::write(out.join("descriptor.bin"), protox::prost::Message::encode_to_vec(&set))?;
@@ -46,8 +61,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     // Server and client differ in what undecodable bytes mean, so each has a codec of its own.
     let mut messages =
         tonic_prost_build::configure().bytes(".").build_client(false).codec_path("crate::codec::ServerCodec");
-    for name in REDACTED {
-        messages = messages.skip_debug([format!(".consilium.v1.{name}")]);
+    let redacted = REDACTED.iter().map(|name| format!(".consilium.v1.{name}"));
+    for name in redacted.chain(REDACTED_INFERENCE.iter().map(|name| format!(".inference.{name}"))) {
+        messages = messages.skip_debug([name]);
     }
     messages.compile_fds(set.clone())?;
 
@@ -57,6 +73,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .out_dir(&clients)
         .build_server(false)
         .extern_path(".consilium.v1", "crate::v1")
+        .extern_path(".inference", "crate::inference")
         .codec_path("crate::codec::ClientCodec")
         .compile_fds(set)?;
     Ok(())

@@ -10,9 +10,16 @@ pub mod v1 {
     tonic::include_proto!("consilium.v1");
 }
 
-/// Clients of `consilium.v1`.
+/// Messages and server trait of `inference.GRPCInferenceService`, the Open Inference Protocol in Triton's dialect.
+#[expect(clippy::doc_markdown, reason = "generated code")]
+pub mod inference {
+    tonic::include_proto!("inference");
+}
+
+/// Clients of both.
 pub mod client {
     include!(concat!(env!("OUT_DIR"), "/client/consilium.v1.rs"));
+    include!(concat!(env!("OUT_DIR"), "/client/inference.rs"));
 }
 
 /// Every file of the contract with what it imports, for reflection.

@@ -5,11 +5,11 @@ use std::fmt;
 
 use prost::Message;
 
-use crate::v1;
+use crate::{inference, v1};
 
 macro_rules! redacted {
-    ($($message:ident),* $(,)?) => {$(
-        impl fmt::Debug for v1::$message {
+    ($package:ident: $($message:ident),* $(,)?) => {$(
+        impl fmt::Debug for $package::$message {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 write!(f, "{}([redacted, {} bytes])", stringify!($message), self.encoded_len())
             }
@@ -18,7 +18,7 @@ macro_rules! redacted {
 }
 
 redacted!(
-    Query,
+    v1: Query,
     Values,
     Part,
     Tensor,
@@ -37,4 +37,15 @@ redacted!(
     TextDelta,
     StreamInferResponse,
     SendFeedbackRequest,
+);
+
+redacted!(
+    inference: InferParameter,
+    InferTensorContents,
+    ModelInferRequest,
+    ModelInferResponse,
+    ModelStreamInferResponse,
+    ModelRepositoryParameter,
+    RepositoryModelLoadRequest,
+    RepositoryModelUnloadRequest,
 );
