@@ -1,5 +1,7 @@
-//! What every program of a mesh does around its work: signals, ports, the one line on standard output, the exit code.
-//! What the work is, each program knows for itself.
+//! What every program of a mesh does around its work: flags, signals, ports, the one line on standard output, the exit
+//! code. What the work is, each program knows for itself.
+
+mod flags;
 
 use std::{
     error::Error as StdError,
@@ -14,6 +16,7 @@ use serde::Serialize;
 use tokio::{net::TcpListener, runtime::Runtime, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
+pub use self::flags::{Flags, complete};
 use crate::{
     admin,
     config::{self, Mistakes},

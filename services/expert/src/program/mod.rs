@@ -31,13 +31,13 @@ const ENGINES_END: Duration = Duration::from_secs(5);
 /// # Errors
 /// Before anything is opened: everything that is wrong with the configuration. After that: whatever kept it from serving.
 pub async fn run(args: Args) -> Result<(), Error> {
-    logs::init(&args.log, logs::Format::Auto).map_err(Error::Logs)?;
+    logs::init(&args.flags.log, logs::Format::Auto).map_err(Error::Logs)?;
     let (expert, settings) = read(&args)?;
-    if args.print_config {
+    if args.flags.print_config {
         return print_config(&settings);
     }
     let unusable = |error| Error::wrong("ONNX Runtime cannot be used", error);
-    let onnxruntime = consilium_engine::locate(args.onnxruntime.as_deref(), &args.expert).map_err(unusable)?;
+    let onnxruntime = consilium_engine::locate(args.flags.onnxruntime.as_deref(), &args.expert).map_err(unusable)?;
     let stop = Stop::on_signals()?;
     let ports = Ports::open(settings.listen, settings.admin).await?;
     let metrics = Metrics::new();

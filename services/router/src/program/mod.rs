@@ -27,9 +27,9 @@ const ENCODER_ENDS: Duration = Duration::from_secs(5);
 /// # Errors
 /// Before anything is opened: everything that is wrong with the configuration. After that: whatever kept it from serving.
 pub async fn run(args: Args) -> Result<(), Error> {
-    logs::init(&args.log, logs::Format::Auto).map_err(Error::Logs)?;
+    logs::init(&args.flags.log, logs::Format::Auto).map_err(Error::Logs)?;
     let config = read(&args).map_err(Error::Config)?;
-    if args.print_config {
+    if args.flags.print_config {
         return print_config(&config);
     }
     let stop = Stop::on_signals()?;
@@ -66,7 +66,7 @@ fn read(args: &Args) -> Result<Config, Mistakes> {
 /// The gate's encoder, and the store that it lives in.
 async fn load(config: &Config, args: &Args) -> Result<(Store, Engine), Error> {
     let wrong = |error| Error::wrong("the gate's encoder cannot be used", error);
-    let onnxruntime = consilium_engine::locate(args.onnxruntime.as_deref(), &args.mesh).map_err(wrong)?;
+    let onnxruntime = consilium_engine::locate(args.flags.onnxruntime.as_deref(), &args.mesh).map_err(wrong)?;
     let store = Store::open(StoreOptions { onnxruntime: Some(onnxruntime), cores: None }).map_err(wrong)?;
     let model = &config.gate.encoder;
     let engine = store.load(&config.models.join(model), EngineOptions::default()).await.map_err(wrong)?;
