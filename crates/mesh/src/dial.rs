@@ -1,7 +1,7 @@
 //! The only way to connect: one lazy channel to one instance. Choosing among instances is the router's business;
 //! tonic's own balancing has no load signal and keeps calling the dead.
 
-use std::time::Duration;
+use std::{net::Ipv6Addr, time::Duration};
 
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
@@ -139,11 +139,14 @@ fn endpoint(target: &Target) -> Result<Endpoint, Error> {
 const PEM: &[u8] = b"-----BEGIN CERTIFICATE-----";
 
 /// Whether this is `host:port` and nothing more: no user, no path, a port above 0.
-pub(crate) fn is_address(address: &str) -> bool {
+pub fn is_address(address: &str) -> bool {
     let Ok(authority) = address.parse::<http::uri::Authority>() else {
         return false;
     };
-    !address.contains('@') && !authority.host().is_empty() && authority.port_u16().is_some_and(|port| port > 0)
+    let host = authority.host();
+    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let good = bracketed.map_or(!host.is_empty(), |host| host.parse::<Ipv6Addr>().is_ok());
+    good && !address.contains('@') && authority.port_u16().is_some_and(|port| port > 0)
 }
 
 #[cfg(test)]
@@ -152,9 +155,20 @@ mod tests {
 
     #[tokio::test]
     async fn an_address_that_is_none_is_refused_before_the_first_call() {
-        for address in
-            ["", "a b:1", "host", "host:", "host:x", "host:0", "host:65536", ":1", "user@host:1", "host:1/path"]
-        {
+        for address in [
+            "",
+            "a b:1",
+            "host",
+            "host:",
+            "host:x",
+            "host:0",
+            "host:65536",
+            ":1",
+            "user@host:1",
+            "host:1/path",
+            "[x]:1",
+            "::1:80",
+        ] {
             let error = channel(&Target::plain(address)).unwrap_err();
             assert!(matches!(error, Error::Address { .. }), "{address:?}: {error}");
         }

@@ -3,8 +3,6 @@
 
 mod check;
 
-pub(crate) use check::is_dns_label;
-
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},

@@ -9,7 +9,7 @@ use std::{
 
 use consilium_gate::Options as GateOptions;
 use consilium_mesh::{
-    config::{self, Mistakes, Overlay, Source},
+    config::{self, DNS_LABEL, Mistakes, Overlay, Source, is_dns_label},
     registry,
 };
 use humantime::format_duration;
@@ -23,7 +23,6 @@ const DEFAULT_SETTLE: Duration = Duration::from_secs(2);
 const DEFAULT_GRACE: Duration = Duration::from_secs(20);
 /// Of `grace`, for the calls that run.
 const LEAST_FOR_CALLS: Duration = Duration::from_secs(1);
-const MAX_NAME_BYTES: usize = 63;
 
 /// A mesh, checked. Paths are complete: they no longer depend on where `mesh.yaml` lies.
 #[derive(Debug, Clone, Serialize)]
@@ -208,8 +207,7 @@ impl Found<'_> {
 
     fn name(&mut self, name: &str) {
         if !is_dns_label(name) {
-            let expected = format!("1 to {MAX_NAME_BYTES} lower-case letters, digits and '-', not at either end");
-            self.add("name", format!("{name:?}"), &expected);
+            self.add("name", format!("{name:?}"), DNS_LABEL);
         }
     }
 
@@ -255,14 +253,6 @@ impl Found<'_> {
         files.dedup();
         files
     }
-}
-
-fn is_dns_label(name: &str) -> bool {
-    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    (1..=MAX_NAME_BYTES).contains(&name.len())
-        && name.bytes().all(inner)
-        && !name.starts_with('-')
-        && !name.ends_with('-')
 }
 
 #[cfg(test)]

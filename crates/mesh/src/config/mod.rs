@@ -5,6 +5,7 @@
 //! [`duration`] for durations.
 
 pub mod duration;
+mod label;
 mod mistakes;
 mod overlay;
 mod path;
@@ -15,6 +16,7 @@ use std::path::Path as FilePath;
 
 use serde::{Serialize, de::DeserializeOwned};
 
+pub use label::{DNS_LABEL, is_dns_label};
 pub use mistakes::{Mistake, Mistakes};
 pub use overlay::{Overlay, environment};
 

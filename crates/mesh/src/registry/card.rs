@@ -115,11 +115,16 @@ pub(super) fn sha256(bytes: &[u8]) -> String {
 
 /// Names become parts of registry keys and of health service names.
 pub(super) fn check_name(what: &'static str, name: &str) -> Result<(), Error> {
+    if is_name(name) { Ok(()) } else { Err(Error::invalid(what, format!("{NAME} are expected"))) }
+}
+
+/// What [`is_name`] takes, in words.
+pub const NAME: &str = "1 to 128 letters, digits, '-', '_' or '.'";
+
+/// Whether a registry takes it as the name of an expert, a version or an instance.
+pub fn is_name(name: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    if name.is_empty() || name.len() > 128 || !name.chars().all(allowed) {
-        return Err(Error::invalid(what, "1 to 128 letters, digits, '-', '_' or '.' are expected"));
-    }
-    Ok(())
+    (1..=128).contains(&name.len()) && name.chars().all(allowed)
 }
 
 /// Durations as whole milliseconds.

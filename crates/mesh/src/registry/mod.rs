@@ -15,7 +15,7 @@ use std::{fmt::Debug, sync::Arc};
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-pub use card::{Card, MAX_CARD_BYTES, ModelRef, Price, Slo};
+pub use card::{Card, MAX_CARD_BYTES, ModelRef, NAME, Price, Slo, is_name};
 pub use etcd::EtcdRegistry;
 pub use memory::MemoryRegistry;
 pub use record::{Cost, CostUnit, RECORD_SCHEMA, Record, State, Track};

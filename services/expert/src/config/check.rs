@@ -7,7 +7,7 @@ use std::{
 };
 
 use consilium_mesh::{
-    config::{self, Mistake, Mistakes, Overlay, Source},
+    config::{self, DNS_LABEL, Mistake, Mistakes, Overlay, Source, is_dns_label},
     registry::{Price, Slo},
 };
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ use super::{Config, TaskConfig, TaskKind};
 use crate::{Error, announce::card, knowledge};
 
 const SUMMARY_CHARS: std::ops::RangeInclusive<usize> = 10..=500;
-const MAX_NAME_BYTES: usize = 63;
+const MAX_VERSION_BYTES: usize = 63;
 pub(super) const MAX_EXAMPLE_BYTES: usize = 1000;
 const DEFAULT_TOP: usize = 3;
 const MAX_TOP: usize = 20;
@@ -135,12 +135,11 @@ impl Check<'_> {
     }
 
     fn name(&mut self, name: String) -> Option<String> {
-        let expected = "1 to 63 lower-case letters, digits and '-', with a letter or digit at both ends";
-        if is_dns_label(&name) { Some(name) } else { self.wrong("name", "is not a DNS label", expected) }
+        if is_dns_label(&name) { Some(name) } else { self.wrong("name", "is not a DNS label", DNS_LABEL) }
     }
 
     fn version(&mut self, version: String) -> Option<String> {
-        let good = (1..=MAX_NAME_BYTES).contains(&version.len())
+        let good = (1..=MAX_VERSION_BYTES).contains(&version.len())
             && version.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
         let expected = "1 to 63 letters, digits, '.', '_' or '-'";
         if good { Some(version) } else { self.wrong("version", "cannot be part of a key", expected) }
@@ -307,13 +306,4 @@ impl Check<'_> {
         let (file, path) = (self.file.to_owned(), path.to_owned());
         self.mistakes.push(Mistake { file, path, problem: problem.into(), expected: expected.into() });
     }
-}
-
-/// What experts and meshes are called.
-pub(crate) fn is_dns_label(name: &str) -> bool {
-    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    (1..=MAX_NAME_BYTES).contains(&name.len())
-        && name.bytes().all(inner)
-        && !name.starts_with('-')
-        && !name.ends_with('-')
 }

@@ -8,25 +8,24 @@ use std::{
 };
 
 use consilium_mesh::{
-    config::{self, Mistakes, Overlay, Source},
+    config::{self, DNS_LABEL, Mistakes, Overlay, Source, is_dns_label},
+    dial::is_address,
     drain,
     registry::{self, Track},
 };
 use humantime::format_duration;
 use serde::{Deserialize, Serialize};
 
-use crate::{Announcement, Config, Options, config::is_dns_label};
+use crate::{Announcement, Config, Options};
 
 const DEFAULT_SETTLE: Duration = Duration::from_secs(2);
 const DEFAULT_GRACE: Duration = Duration::from_secs(20);
 /// Of `grace`, for telling etcd, which may take its time twice, and for the calls that run.
 const LEAST_FOR_THE_REST: Duration = Duration::from_secs(5);
-const MAX_ID_BYTES: usize = 128;
 
 // What is expected, where it is said more than once.
 const ADDRESS: &str = "an IP address and a port, for example 127.0.0.1:7700";
 const HOST_AND_PORT: &str = "host:port at which routers reach this instance, for example 10.0.0.7:7700";
-const DNS_LABEL: &str = "1 to 63 lower-case letters, digits and '-', not at either end";
 
 /// How an instance runs, checked. Paths are complete: they no longer depend on where the file lies.
 #[derive(Clone, Debug, Serialize)]
@@ -182,7 +181,7 @@ impl Found<'_> {
     /// Found here and not when the models are loaded: nobody can call a wildcard.
     fn announce(&mut self, announce: Option<&str>, listen: SocketAddr) {
         match announce {
-            Some(address) if !is_host_and_port(address) => self.add("announce", format!("{address:?}"), HOST_AND_PORT),
+            Some(address) if !is_address(address) => self.add("announce", format!("{address:?}"), HOST_AND_PORT),
             None if listen.ip().is_unspecified() => {
                 self.add("announce", format!("missing, and nobody can call {listen}"), HOST_AND_PORT);
             }
@@ -191,10 +190,8 @@ impl Found<'_> {
     }
 
     fn instance(&mut self, instance: Option<&str>) {
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-        let good = |id: &str| (1..=MAX_ID_BYTES).contains(&id.len()) && id.bytes().all(allowed);
-        if let Some(id) = instance.filter(|id| !good(id)) {
-            self.add("instance", format!("{id:?}"), "1 to 128 letters, digits, '-', '_' or '.'");
+        if let Some(id) = instance.filter(|id| !registry::is_name(id)) {
+            self.add("instance", format!("{id:?}"), registry::NAME);
         }
     }
 
@@ -222,18 +219,6 @@ impl Found<'_> {
         }
         models
     }
-}
-
-/// A name or an IP address, in brackets if it is of version 6, and a port above 0.
-fn is_host_and_port(text: &str) -> bool {
-    let Some((host, port)) = text.rsplit_once(':') else { return false };
-    let in_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    let version6 = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    let good_host = match version6 {
-        Some(host) => host.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => !host.is_empty() && host.bytes().all(in_name),
-    };
-    good_host && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
 #[cfg(test)]
@@ -301,10 +286,10 @@ mod tests {
     #[test]
     fn an_address_to_announce_is_a_host_and_a_port() {
         for good in ["a:1", "a-b.c_d:65535", "10.0.0.1:80", "[::1]:80"] {
-            assert!(is_host_and_port(good), "{good}");
+            assert!(is_address(good), "{good}");
         }
         for bad in ["", "a", ":1", "a:", "a:0", "a:65536", "::1:80", "[::1]", "[x]:1", "u@a:1", "a/b:1", "a b:1"] {
-            assert!(!is_host_and_port(bad), "{bad}");
+            assert!(!is_address(bad), "{bad}");
         }
     }
 

@@ -28,8 +28,8 @@ const FIRST_WORD: Duration = Duration::from_secs(5);
 /// The bounds of the wait before a watch is opened again.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
-/// Shorter than this, neither an absence nor a watch means anything: a connection that breaks whenever it is called must
-/// not be forgiven each time that it is made again.
+/// An absence that is shorter is none: a connection that breaks whenever it is called must not be forgiven each time that
+/// it is made again.
 const LASTING: Duration = Duration::from_secs(1);
 /// An instance without a health service may have been replaced by one that has it.
 const ASK_AGAIN: Duration = Duration::from_mins(1);

@@ -12,6 +12,7 @@ mod health;
 mod p2c;
 
 use std::{
+    cell::LazyCell,
     collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -62,6 +63,7 @@ impl Pool {
     /// the same address with a new epoch is a new process, which starts without history.
     pub(crate) fn next(&self, expert: &Expert, connect: &dyn Connect) -> Self {
         let now = Instant::now();
+        let typical = LazyCell::new(|| median_latency(self.endpoints.values(), now));
         let mut endpoints = BTreeMap::new();
         for (id, instance) in &expert.instances {
             let known = self.endpoints.get(id).filter(|known| known.is_of(instance));
@@ -75,8 +77,7 @@ impl Pool {
                 }),
                 None => match connect.connect(instance) {
                     Ok(Line { channel, monitor }) => {
-                        let seed =
-                            median_latency(self.endpoints.values(), now).unwrap_or(objective.unwrap_or(PENALTY) / 2);
+                        let seed = typical.unwrap_or(objective.unwrap_or(PENALTY) / 2);
                         let latency = Mutex::new(PeakEwma::new(seed, now));
                         let history = History { monitor, in_flight: AtomicU32::new(0), latency };
                         Arc::new(Endpoint { instance: Arc::clone(instance), channel, history: Arc::new(history) })

@@ -1,4 +1,5 @@
-//! The registry of many machines, on etcd. What announces and what follows does so on one thread with a runtime of its own, so that a process that is busy with models still renews its leases (a lost lease has restarted whole fleets
+//! The registry of many machines, on etcd. What announces and what follows does so on one thread with a runtime of its
+//! own, so that a process that is busy with models still renews its leases (a lost lease has restarted whole fleets
 //! elsewhere).
 //!
 //! `keys` is the layout; `members` the connections; `announcer` keeps an instance announced; `follower` keeps a `table`
@@ -83,9 +84,7 @@ impl EtcdRegistry {
             thread: Arc::new(Thread::start().map_err(|error| Error::Unavailable(Box::new(error)))?),
         })
     }
-}
 
-impl EtcdRegistry {
     /// Begins to follow the mesh, from the table of last time where there is one.
     fn follow(&self, missed: mpsc::Receiver<Vec<Arc<Instance>>>) {
         let (keys, members, snapshots) = (self.keys.clone(), self.members.clone(), self.snapshots.clone());
@@ -166,12 +165,9 @@ struct Registered {
 impl Registered {
     /// Wants something else from now on, and waits until etcd knows.
     async fn want(&self, change: impl FnOnce(&mut Wanted)) -> Result<(), Error> {
-        let mut change = Some(change);
         let mut current = 0;
         self.wanted.send_modify(|wanted| {
-            if let Some(change) = change.take() {
-                change(wanted);
-            }
+            change(wanted);
             wanted.change += 1;
             current = wanted.change;
         });
