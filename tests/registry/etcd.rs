@@ -1,12 +1,16 @@
 //! What only a registry elsewhere has to keep: several processes, lost leases, members that are away, the table on disk.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use consilium_mesh::registry::{Card, Error, Record, Registry, Track};
-use consilium_tests::processes::{self, Announced};
+use consilium_mesh::{
+    metrics::Metrics,
+    registry::{Card, Error, EtcdRegistry, EtcdSettings, Record, Registry, Track},
+};
+use consilium_tests::processes::{self, Announced, Etcd};
 use tempfile::TempDir;
+use tokio::time::sleep;
 
-use crate::support::{Mesh, card, expert, instance, record, until};
+use crate::support::{Mesh, card, expert, instance, logs, record, until};
 
 #[tokio::test]
 async fn processes_see_each_other_and_keys_lie_where_stock_clients_look() {
@@ -247,4 +251,18 @@ async fn a_mesh_of_more_keys_than_fit_on_a_page_is_listed_whole() {
 async fn announced_after(mesh: &Mesh, created: i64) -> Announced {
     let look = async || mesh.etcd.announced(&mesh.name, "labs").await.pop().filter(|it| it.created > created);
     processes::until("it is announced again", look).await.0
+}
+
+#[tokio::test]
+async fn an_etcd_that_nobody_writes_to_is_not_taken_for_a_silent_one() {
+    let etcd = Etcd::start(1, &logs()).await;
+    let page = Metrics::new();
+    let registry = EtcdRegistry::open("idle", &EtcdSettings::new(etcd.urls()), None, &page).expect("they are right");
+    until(&registry, |known| known.revision > 0).await;
+    // Longer than a watch may say nothing, shorter than until the next list.
+    sleep(Duration::from_secs(22)).await;
+    let page = page.encode();
+    for line in ["consilium_registry_up 1", "consilium_registry_lists_total 1"] {
+        assert!(page.lines().any(|it| it == line), "{line} is not in {page}");
+    }
 }

@@ -113,7 +113,9 @@ impl Following {
         self.publish();
         self.metrics.lists.inc();
 
-        let mut watch = watch_from(&client, &self.keys, revision + 1).await?;
+        // From the very revision of the list, not from the one after it: etcd says nothing of its progress to a watch that
+        // begins in the future, so one that nobody writes to would look silent. What is told twice changes nothing.
+        let mut watch = watch_from(&client, &self.keys, revision).await?;
         let again = Instant::now() + LIST_AGAIN.mul_f64(rand::random_range(0.75..1.25));
         let mut ask = interval_at(Instant::now() + ASK_EVERY, ASK_EVERY);
         ask.set_missed_tick_behavior(MissedTickBehavior::Delay);
