@@ -3,6 +3,7 @@
 use std::{env, error::Error, fs, path::PathBuf};
 
 use prost_types::FileDescriptorSet;
+use tonic_build::manual::{Method, Service};
 
 const PROTOS: [&str; 6] = [
     "consilium/v1/types.proto",
@@ -67,6 +68,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     messages.compile_fds(set.clone())?;
 
+    let raw = out.join("raw");
+    fs::create_dir_all(&raw)?;
+    for (file, server) in [("server", true), ("client", false)] {
+        let place = raw.join(file);
+        fs::create_dir_all(&place)?;
+        let builder = tonic_build::manual::Builder::new().out_dir(place).build_server(server).build_client(!server);
+        builder.compile(&[passing_through(&set, server)?]);
+    }
+
     let clients = out.join("client");
     fs::create_dir_all(&clients)?;
     tonic_prost_build::configure()
@@ -77,6 +87,48 @@ fn main() -> Result<(), Box<dyn Error>> {
         .codec_path("crate::codec::ClientCodec")
         .compile_fds(set)?;
     Ok(())
+}
+
+/// The Open Inference Protocol as somebody between client and server sees it: tensors are bytes that are passed on.
+fn passing_through(set: &FileDescriptorSet, server: bool) -> Result<Service, Box<dyn Error>> {
+    let mut files = set.file.iter().filter(|file| file.package() == "inference").flat_map(|file| &file.service);
+    let service = files.next().ok_or("no service in the package `inference`")?;
+    let codec = if server { "crate::codec::ServerCodec" } else { "crate::codec::ClientCodec" };
+    let mut passing = Service::builder().name(service.name()).package("inference");
+    for method in &service.method {
+        let of = |name: &str| format!("crate::inference::{}", name.trim_start_matches(".inference."));
+        let carries_tensors = ["ModelInfer", "ModelStreamInfer"].contains(&method.name());
+        let (input, output, codec) = if carries_tensors {
+            ("bytes::Bytes".to_owned(), "bytes::Bytes".to_owned(), "crate::codec::BytesCodec")
+        } else {
+            (of(method.input_type()), of(method.output_type()), codec)
+        };
+        let mut passed = Method::builder()
+            .name(snake_case(method.name()))
+            .route_name(method.name())
+            .input_type(input)
+            .output_type(output)
+            .codec_path(codec);
+        if method.client_streaming() {
+            passed = passed.client_streaming();
+        }
+        if method.server_streaming() {
+            passed = passed.server_streaming();
+        }
+        passing = passing.method(passed.build());
+    }
+    Ok(passing.build())
+}
+
+fn snake_case(name: &str) -> String {
+    let mut snake = String::new();
+    for character in name.chars() {
+        if character.is_uppercase() && !snake.is_empty() {
+            snake.push('_');
+        }
+        snake.extend(character.to_lowercase());
+    }
+    snake
 }
 
 /// The paths of all methods whose reply or request is a stream, as a Rust slice.

@@ -2,6 +2,7 @@
 //! the codecs, the redacted `Debug`, the descriptor set. No logic of the mesh.
 
 mod codec;
+pub mod raw;
 mod redacted;
 
 /// Messages and server traits of `consilium.v1`.

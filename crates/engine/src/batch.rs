@@ -18,6 +18,8 @@ pub(crate) struct Extent {
     pub(crate) rows: usize,
     /// Length of each row, in tokens; 1 for a model that knows no tokens.
     pub(crate) length: usize,
+    /// Memory that its tensors hold while it waits; 0 for a text.
+    pub(crate) bytes: usize,
     /// Entries with equal keys may run together; without one it runs alone.
     pub(crate) group: Option<Arc<[i64]>>,
 }
@@ -29,6 +31,15 @@ impl Extent {
     }
 }
 
+/// How large a batch of several entries may be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Most {
+    /// Padded units.
+    pub(crate) units: usize,
+    /// Bytes of tensors.
+    pub(crate) bytes: usize,
+}
+
 /// What to do with the entries, by their keys.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Plan<K> {
@@ -38,7 +49,7 @@ pub(crate) struct Plan<K> {
     pub(crate) expired: Vec<K>,
 }
 
-/// Forms one batch of at most `max_units` padded units.
+/// Forms one batch within `most`.
 ///
 /// `entries` come most urgent first: by deadline, then by arrival. The first that has not expired is the seed, and runs
 /// even when it exceeds the budget by itself. The others join in order of urgency if they are of its group and its length
@@ -46,7 +57,7 @@ pub(crate) struct Plan<K> {
 /// text does not hold up the short ones behind it.
 pub(crate) fn plan<'a, K: Copy + 'a>(
     entries: impl Iterator<Item = (K, Instant, &'a Extent)>,
-    max_units: usize,
+    most: Most,
     now: Instant,
 ) -> Plan<K> {
     let mut plan = Plan { run: Vec::new(), expired: Vec::new() };
@@ -62,11 +73,11 @@ pub(crate) fn plan<'a, K: Copy + 'a>(
             continue;
         };
         // Whatever joins now adds at least one row of the longest length.
-        if seed.group.is_none() || sum.longest.saturating_mul(sum.rows + 1) > max_units {
+        if seed.group.is_none() || sum.longest.saturating_mul(sum.rows + 1) > most.units {
             break;
         }
         let joined = sum.with(extent);
-        if seed.group == extent.group && bucket(seed.length) == bucket(extent.length) && joined.fits(max_units) {
+        if seed.group == extent.group && bucket(seed.length) == bucket(extent.length) && joined.fits(most) {
             *sum = joined;
             plan.run.push(key);
         }
@@ -91,6 +102,7 @@ struct Sum {
     rows: usize,
     longest: usize,
     real: usize,
+    bytes: usize,
 }
 
 impl Sum {
@@ -99,12 +111,13 @@ impl Sum {
             rows: self.rows.saturating_add(extent.rows),
             longest: self.longest.max(extent.length),
             real: self.real.saturating_add(extent.units()),
+            bytes: self.bytes.saturating_add(extent.bytes),
         }
     }
 
-    fn fits(self, max_units: usize) -> bool {
+    fn fits(self, most: Most) -> bool {
         let padded = self.rows.saturating_mul(self.longest);
-        padded <= max_units && padded as f64 <= self.real as f64 * MAX_PADDING
+        padded <= most.units && self.bytes <= most.bytes && padded as f64 <= self.real as f64 * MAX_PADDING
     }
 }
 
@@ -118,15 +131,17 @@ mod tests {
     use super::*;
 
     fn text(length: usize) -> Extent {
-        Extent { rows: 1, length, group: Some([].into()) }
+        Extent { rows: 1, length, bytes: 0, group: Some([].into()) }
     }
+
+    const UNBOUNDED: Most = Most { units: usize::MAX, bytes: usize::MAX };
 
     /// Plans over entries that are already in order of urgency; keys are their positions.
     fn plan_of(lengths: &[usize], max_units: usize) -> Vec<usize> {
         let now = Instant::now();
         let extents: Vec<_> = lengths.iter().map(|&length| text(length)).collect();
         let entries = extents.iter().enumerate().map(|(at, extent)| (at, now + Duration::from_secs(1), extent));
-        plan(entries, max_units, now).run
+        plan(entries, Most { units: max_units, ..UNBOUNDED }, now).run
     }
 
     #[test]
@@ -152,7 +167,20 @@ mod tests {
         let now = Instant::now();
         let alone = Extent { group: None, ..text(1) };
         let entries = [(0, now + Duration::from_secs(1), &alone), (1, now + Duration::from_secs(1), &alone)];
-        assert_eq!(plan(entries.into_iter(), 64, now).run, [0]);
+        assert_eq!(plan(entries.into_iter(), UNBOUNDED, now).run, [0]);
+    }
+
+    #[test]
+    fn a_batch_of_large_tensors_stops_growing() {
+        let now = Instant::now();
+        let extents = [60, 50, 30, 200, 10].map(|bytes| Extent { bytes, ..text(1) });
+        let plan_of = |bytes| {
+            let entries = extents.iter().enumerate().map(|(at, extent)| (at, now + Duration::from_secs(1), extent));
+            plan(entries, Most { bytes, ..UNBOUNDED }, now).run
+        };
+        assert_eq!(plan_of(100), [0, 2, 4]);
+        assert_eq!(plan_of(10), [0], "the seed always runs");
+        assert_eq!(plan_of(350), [0, 1, 2, 3, 4]);
     }
 
     #[test]
@@ -164,9 +192,11 @@ mod tests {
     }
 
     fn entries() -> impl Strategy<Value = Vec<(u64, Extent)>> {
-        let extent = (1usize..4, 1usize..300, prop::option::of(0i64..3)).prop_map(|(rows, length, group)| Extent {
+        let fields = (1usize..4, 1usize..300, 0usize..1000, prop::option::of(0i64..3));
+        let extent = fields.prop_map(|(rows, length, bytes, group)| Extent {
             rows,
             length,
+            bytes,
             group: group.map(|key| [key].into()),
         });
         prop::collection::vec((0u64..100, extent), 0..40)
@@ -174,12 +204,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_plan_keeps_every_bound(mut entries in entries(), max_units in 1usize..2048, now in 0u64..100) {
+        fn a_plan_keeps_every_bound(
+            mut entries in entries(),
+            units in 1usize..2048,
+            bytes in 0usize..4096,
+            now in 0u64..100,
+        ) {
             let epoch = Instant::now();
             let at = |millis| epoch + Duration::from_millis(millis);
             entries.sort_by_key(|(deadline, _)| *deadline);
             let keyed = entries.iter().enumerate().map(|(key, (deadline, extent))| (key, at(*deadline), extent));
-            let plan = plan(keyed, max_units, at(now));
+            let plan = plan(keyed, Most { units, bytes }, at(now));
 
             // No entry is in it twice, and none both runs and expires.
             let named: BTreeSet<_> = plan.run.iter().chain(&plan.expired).collect();
@@ -199,7 +234,8 @@ mod tests {
                 let real: usize = batch.iter().map(|extent| extent.units()).sum();
                 prop_assert!(seed.group.is_some() && batch.iter().all(|extent| extent.group == seed.group));
                 prop_assert!(batch.iter().all(|extent| bucket(extent.length) == bucket(seed.length)));
-                prop_assert!(padded <= max_units, "{} over {}", padded, max_units);
+                prop_assert!(padded <= units, "{} over {}", padded, units);
+                prop_assert!(batch.iter().map(|extent| extent.bytes).sum::<usize>() <= bytes);
                 prop_assert!(padded as f64 <= 1.25 * real as f64, "{} padded for {}", padded, real);
             }
         }

@@ -12,7 +12,8 @@ use crate::manifest::Manifest;
 use crate::queue::{Batch, Entry, Input, Queue, Ran};
 use crate::rows;
 use crate::session::{RunError, Session, Stop};
-use crate::tensor::Tensor;
+use crate::statistics::Runs;
+use consilium_tensor::Tensor;
 
 /// One session and what it needs to run.
 pub(crate) struct Executor {
@@ -21,6 +22,7 @@ pub(crate) struct Executor {
     pub(crate) cores: Arc<Cores>,
     /// Threads that one run of the session keeps busy.
     pub(crate) threads: usize,
+    pub(crate) runs: Arc<Runs>,
 }
 
 impl Executor {
@@ -50,6 +52,7 @@ impl Executor {
         match self.run_together(&entries, &batch.stop) {
             Ok(outputs) => {
                 let took = started.elapsed();
+                self.runs.count(entries.iter().map(|entry| entry.extent.rows).sum(), took);
                 let answers = entries.iter().zip(outputs);
                 answers.map(|(entry, outputs)| Ok(answer(entry, outputs, started, took, entries.len()))).collect()
             }
@@ -66,8 +69,9 @@ impl Executor {
             return Err(Error::DeadlineExceeded);
         }
         let mut outputs = self.run_together(&[entry], stop).map_err(|error| Error::failed(error.to_string()))?;
-        let outputs = outputs.pop().unwrap_or_default();
-        Ok(answer(entry, outputs, started, started.elapsed(), 1))
+        let (outputs, took) = (outputs.pop().unwrap_or_default(), started.elapsed());
+        self.runs.count(entry.extent.rows, took);
+        Ok(answer(entry, outputs, started, took, 1))
     }
 
     /// The outputs of each entry, in order.

@@ -5,8 +5,10 @@
 //!
 //! ```text
 //! Store::load    package    read and verify every byte; manifest, onnx: what it says, what hides in it
+//!                bare       the same for a directory that has a model and no manifest
 //!                session    one ONNX Runtime session per executor, on one copy of the weights
-//!                warmup     run every size, measure, fill the cost table
+//!                warmup     run every size on made-up input, measure, fill the cost table
+//!                prove      do rows come out the same, whatever rows they share a run with?
 //! Engine::text   tokenize   worker threads: text → ids
 //! Engine::tensors  request  somebody else's tensors, checked
 //!                queue      bounded, earliest deadline first; a dropped future leaves it at once
@@ -16,22 +18,26 @@
 //!
 //! Every run of a model holds a permit for its cores (`cores`), whichever model it is.
 
+mod bare;
 mod batch;
 mod cores;
 mod cost;
 mod engine;
 mod error;
 mod executor;
+mod loads;
+mod made_up;
 mod manifest;
 mod onnx;
 mod package;
+mod prove;
 mod queue;
 mod request;
 mod rows;
 mod runtime;
 mod session;
+mod statistics;
 mod store;
-mod tensor;
 mod threads;
 mod tokenize;
 mod warmup;
@@ -39,6 +45,8 @@ mod warmup;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+pub use bare::inspect_bare;
+pub use consilium_tensor::{DataType, Tensor, UnknownDataType};
 pub use cost::{CostTable, Unit};
 pub use engine::{Call, Engine, EngineOptions, Output, TensorOutput, TextOutput, Timings};
 pub use error::Error;
@@ -46,5 +54,5 @@ pub use manifest::{FileEntry, Kind, Manifest, TensorEntry, TokenizerEntry};
 pub use package::{Inspection, inspect};
 pub use queue::Load;
 pub use runtime::locate;
+pub use statistics::{BatchStatistics, Statistics};
 pub use store::{Store, StoreOptions};
-pub use tensor::{DataType, Tensor, UnknownDataType};

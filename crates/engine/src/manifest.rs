@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::tensor::DataType;
+use consilium_tensor::DataType;
 
 /// The only schema there is so far.
 const SCHEMA: u64 = 1;
@@ -86,6 +86,12 @@ pub struct TensorEntry {
     pub datatype: DataType,
     /// Sizes of the dimensions; -1 is free.
     pub shape: Vec<i64>,
+    /// An input that need not be given: the graph has a value for it.
+    #[serde(default)]
+    pub optional: bool,
+    /// Any number of dimensions: the graph does not say how many. `shape` is empty then.
+    #[serde(skip)]
+    pub any_rank: bool,
 }
 
 impl TensorEntry {
@@ -168,9 +174,11 @@ impl Manifest {
         width.map(|width| (output, width)).ok_or("has an embedding without a fixed width, [-1, n]")
     }
 
-    /// Whether requests can be joined: the first dimension of every input and output is free.
+    /// Whether the model declares a batch axis: the first dimension of every output, and of every input that must be
+    /// given, is free. That rows do not touch each other is another matter: [`crate::Engine::joins`].
     pub fn batches(&self) -> bool {
-        self.inputs.iter().chain(&self.outputs).all(TensorEntry::batches)
+        let mut needed = self.inputs.iter().filter(|input| !input.optional).peekable();
+        needed.peek().is_some() && needed.chain(&self.outputs).all(TensorEntry::batches)
     }
 
     fn check(&self, problems: &mut Vec<String>) {
@@ -241,6 +249,9 @@ impl Manifest {
                     "inputs[{at}].name: a text model takes input_ids, attention_mask and token_type_ids"
                 ));
             }
+            if input.optional {
+                problems.push(format!("inputs[{at}].optional: a text model is given all its inputs"));
+            }
             if input.shape != [-1, -1] || !matches!(input.datatype, DataType::Int64 | DataType::Int32) {
                 problems.push(format!("inputs[{at}]: a text model takes INT64 or INT32 of shape [-1, -1]"));
             }
@@ -308,6 +319,9 @@ impl Fields {
         self.problems.push(format!("{path}: {problem}"));
     }
 }
+
+#[cfg(test)]
+mod hostile;
 
 #[cfg(test)]
 mod tests {

@@ -30,7 +30,9 @@ pub(crate) struct Package {
     pub(crate) dir: PathBuf,
     pub(crate) manifest: Manifest,
     pub(crate) digest: String,
-    files: BTreeMap<String, Arc<[u8]>>,
+    pub(crate) files: BTreeMap<String, Arc<[u8]>>,
+    /// The manifest does not say what goes in and comes out: the graph does.
+    pub(crate) bare: bool,
 }
 
 /// As the model names it, and its verified bytes.
@@ -63,7 +65,7 @@ pub fn inspect(dir: &Path) -> Inspection {
     Inspection { manifest, digest, problems: checked.err().map(problems).unwrap_or_default() }
 }
 
-fn problems(error: Error) -> Vec<String> {
+pub(crate) fn problems(error: Error) -> Vec<String> {
     match error {
         Error::Manifest { problems, .. } => problems,
         other => vec![other.to_string()],
@@ -99,7 +101,11 @@ impl Source {
                 Err(problem) => problems.push(format!("{}: {problem}", entry.path)),
             }
         }
-        if problems.is_empty() { Ok(Package { dir, manifest, digest, files }) } else { Err(refused(problems)) }
+        if problems.is_empty() {
+            Ok(Package { dir, manifest, digest, files, bare: false })
+        } else {
+            Err(refused(problems))
+        }
     }
 }
 
@@ -143,14 +149,7 @@ impl Package {
 }
 
 fn read_entry(root: &Path, entry: &FileEntry) -> Result<Arc<[u8]>, String> {
-    // Symlinks are allowed inside the directory (mounted volumes are made of them) and nowhere else.
-    let path = root.join(&entry.path).canonicalize().map_err(|error| error.to_string())?;
-    if !path.starts_with(root) {
-        return Err("a link that leads out of the model directory".to_owned());
-    }
-    if !path.metadata().is_ok_and(|metadata| metadata.is_file()) {
-        return Err("not a regular file".to_owned());
-    }
+    let path = resolve(root, &entry.path)?;
     let bytes = read_bounded(&path, entry.size).map_err(|error| error.to_string())?;
     if bytes.len() as u64 != entry.size {
         let found = if bytes.len() as u64 > entry.size { "more".to_owned() } else { bytes.len().to_string() };
@@ -163,6 +162,19 @@ fn read_entry(root: &Path, entry: &FileEntry) -> Result<Arc<[u8]>, String> {
     Ok(bytes.into())
 }
 
+/// The regular file that `path` means in the canonical directory `root`. Symlinks are allowed inside it (mounted volumes
+/// are made of them) and nowhere else.
+pub(crate) fn resolve(root: &Path, path: &str) -> Result<PathBuf, String> {
+    let path = root.join(path).canonicalize().map_err(|error| error.to_string())?;
+    if !path.starts_with(root) {
+        return Err("a link that leads out of the model directory".to_owned());
+    }
+    if !path.metadata().is_ok_and(|metadata| metadata.is_file()) {
+        return Err("not a regular file".to_owned());
+    }
+    Ok(path)
+}
+
 /// At most one byte more than `limit`: enough to see that a file is longer, not enough to fill the memory with it.
 fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
@@ -171,7 +183,7 @@ fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 }
 
 /// Lower-case hex.
-fn sha256(bytes: &[u8]) -> String {
+pub(crate) fn sha256(bytes: &[u8]) -> String {
     format!("{:x}", Bytes::copy_from_slice(&Sha256::digest(bytes)))
 }
 

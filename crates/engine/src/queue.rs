@@ -9,11 +9,11 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-use crate::batch::{self, Extent};
+use crate::batch::{self, Extent, Most};
 use crate::cost::CostTable;
 use crate::error::Error;
 use crate::session::Stop;
-use crate::tensor::Tensor;
+use consilium_tensor::Tensor;
 
 /// Work that waits and work that runs, in the unit of the engine's [`CostTable`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub struct Load {
     pub waiting_units: usize,
     /// Requests that wait.
     pub waiting_entries: usize,
+    /// Bytes of raw tensors that wait.
+    pub waiting_bytes: usize,
     /// Units that run.
     pub running_units: usize,
     /// Requests that run.
@@ -115,8 +117,19 @@ pub(crate) struct Queue {
     state: Mutex<State>,
     changed: Condvar,
     next_id: AtomicU64,
-    max_waiting: usize,
+    bounds: Bounds,
     cost: CostTable,
+}
+
+/// What a queue may hold, besides what its cost table says of a batch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// Units that may wait, in the unit of the cost table.
+    pub(crate) units: usize,
+    /// Bytes of raw tensors that may wait.
+    pub(crate) bytes: usize,
+    /// Bytes of raw tensors in a batch of several requests.
+    pub(crate) batch_bytes: usize,
 }
 
 #[derive(Default)]
@@ -141,15 +154,8 @@ pub(crate) struct Batch {
 }
 
 impl Queue {
-    /// `max_waiting` and the table's `batch_units` are in the same unit.
-    pub(crate) fn new(max_waiting: usize, cost: CostTable) -> Arc<Self> {
-        Arc::new(Self {
-            state: Mutex::default(),
-            changed: Condvar::new(),
-            next_id: AtomicU64::new(0),
-            max_waiting,
-            cost,
-        })
+    pub(crate) fn new(bounds: Bounds, cost: CostTable) -> Arc<Self> {
+        Arc::new(Self { state: Mutex::default(), changed: Condvar::new(), next_id: AtomicU64::new(0), bounds, cost })
     }
 
     pub(crate) fn cost(&self) -> &CostTable {
@@ -170,24 +176,25 @@ impl Queue {
         )
     }
 
-    /// Whether `units` more would be turned away now, so that nothing is spent on preparing them.
-    pub(crate) fn check_room(&self, units: usize) -> Result<(), Error> {
-        self.room(&self.lock(), units)
+    /// Whether so much more would be turned away now, so that nothing is spent on preparing it.
+    pub(crate) fn check_room(&self, units: usize, bytes: usize) -> Result<(), Error> {
+        self.room(&self.lock(), units, bytes)
     }
 
     /// Queues an entry, or answers it with the reason why not.
     pub(crate) fn push(&self, entry: Entry) {
-        let units = entry.extent.units();
+        let (units, bytes) = (entry.extent.units(), entry.extent.bytes);
         let mut state = self.lock();
         if entry.slot.is_abandoned() {
             return;
         }
-        if let Err(refusal) = self.room(&state, units) {
+        if let Err(refusal) = self.room(&state, units, bytes) {
             drop(state);
             entry.slot.answer(Err(refusal));
             return;
         }
         state.load.waiting_units += units;
+        state.load.waiting_bytes += bytes;
         state.load.waiting_entries += 1;
         state.waiting.insert((entry.slot.deadline, entry.slot.id), entry);
         drop(state);
@@ -207,7 +214,8 @@ impl Queue {
     pub(crate) fn take(&self, now: Instant) -> Option<Batch> {
         let mut state = self.lock();
         let waiting = state.waiting.iter().map(|(key, entry)| (*key, entry.slot.deadline, &entry.extent));
-        let plan = batch::plan(waiting, self.cost.batch_units, now);
+        let most = Most { units: self.cost.batch_units, bytes: self.bounds.batch_bytes };
+        let plan = batch::plan(waiting, most, now);
         let expired = state.remove(&plan.expired);
         let entries = state.remove(&plan.run);
         let stop = Arc::new(Stop::default());
@@ -252,13 +260,14 @@ impl Queue {
         }
     }
 
-    fn room(&self, state: &State, units: usize) -> Result<(), Error> {
-        let Load { waiting_units, running_units, .. } = state.load;
+    fn room(&self, state: &State, units: usize, bytes: usize) -> Result<(), Error> {
+        let Load { waiting_units, waiting_bytes, running_units, .. } = state.load;
         if state.closed {
             return Err(Error::Closed);
         }
         // A request larger than the whole bound would never get in; into an empty queue it may.
-        if waiting_units > 0 && waiting_units.saturating_add(units) > self.max_waiting {
+        let over = |waiting: usize, more: usize, most: usize| waiting > 0 && waiting.saturating_add(more) > most;
+        if over(waiting_units, units, self.bounds.units) || over(waiting_bytes, bytes, self.bounds.bytes) {
             let retry_after = self.cost.drain(waiting_units + running_units).max(Duration::from_millis(1));
             return Err(Error::QueueFull { retry_after });
         }
@@ -274,6 +283,7 @@ impl State {
     fn remove(&mut self, keys: &[(Instant, u64)]) -> Vec<Entry> {
         let entries: Vec<Entry> = keys.iter().filter_map(|key| self.waiting.remove(key)).collect();
         self.load.waiting_units -= entries.iter().map(|entry| entry.extent.units()).sum::<usize>();
+        self.load.waiting_bytes -= entries.iter().map(|entry| entry.extent.bytes).sum::<usize>();
         self.load.waiting_entries -= entries.len();
         entries
     }
@@ -289,12 +299,16 @@ mod tests {
 
     fn queue(max_waiting: usize) -> Arc<Queue> {
         let cost = CostTable { unit: Unit::Tokens, points: vec![(8, 4.0)], executors: 1, batch_units: 16 };
-        Queue::new(max_waiting, cost)
+        Queue::new(Bounds { units: max_waiting, bytes: 1000, batch_bytes: 500 }, cost)
     }
 
     fn push(queue: &Arc<Queue>, length: usize, deadline: Instant) -> Ticket {
+        push_bytes(queue, length, 0, deadline)
+    }
+
+    fn push_bytes(queue: &Arc<Queue>, length: usize, bytes: usize, deadline: Instant) -> Ticket {
         let (slot, ticket) = queue.open_slot(deadline);
-        let extent = Extent { rows: 1, length, group: Some([].into()) };
+        let extent = Extent { rows: 1, length, bytes, group: Some([].into()) };
         queue.push(Entry { input: Input::Tokens(vec![0; length]), extent, since: Instant::now(), slot });
         ticket
     }
@@ -335,7 +349,7 @@ mod tests {
         let queue = queue(1024);
         let (slot, ticket) = queue.open_slot(soon(9));
         drop(ticket);
-        let extent = Extent { rows: 1, length: 8, group: None };
+        let extent = Extent { rows: 1, length: 8, bytes: 0, group: None };
         queue.push(Entry { input: Input::Tokens(vec![]), extent, since: Instant::now(), slot });
         assert_eq!(queue.load(), Load::default());
     }
@@ -380,9 +394,26 @@ mod tests {
         let refused = push(&queue, 8, soon(9)).answer().await;
         // 24 units in batches of 16, each 8 ms.
         assert!(matches!(refused, Err(Error::QueueFull { retry_after }) if retry_after == Duration::from_millis(12)));
-        assert!(matches!(queue.check_room(1), Err(Error::QueueFull { .. })));
+        assert!(matches!(queue.check_room(1, 0), Err(Error::QueueFull { .. })));
         drop(held);
-        assert!(queue.check_room(1000).is_ok(), "an empty queue takes even what exceeds its bound");
+        assert!(queue.check_room(1000, 0).is_ok(), "an empty queue takes even what exceeds its bound");
+    }
+
+    #[tokio::test]
+    async fn large_tensors_fill_a_queue_and_a_batch_before_their_units_do() {
+        let queue = queue(1024);
+        assert!(queue.check_room(1, usize::MAX).is_ok(), "an empty queue takes even what exceeds its bound");
+        let held = [push_bytes(&queue, 1, 400, soon(8)), push_bytes(&queue, 1, 300, soon(9))];
+        assert_eq!(queue.load().waiting_bytes, 700);
+        let refused = push_bytes(&queue, 1, 301, soon(9)).answer().await;
+        assert!(matches!(refused, Err(Error::QueueFull { .. })));
+        assert!(queue.check_room(1, 300).is_ok() && queue.check_room(1, 301).is_err());
+        // 700 bytes are more than a batch may be.
+        let batch = queue.take(Instant::now()).unwrap();
+        assert_eq!((batch.entries.len(), queue.load().waiting_bytes), (1, 300));
+        queue.finish(&batch);
+        drop(held);
+        assert_eq!(queue.load(), Load::default());
     }
 
     #[tokio::test]

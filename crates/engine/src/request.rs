@@ -6,13 +6,18 @@ use std::sync::Arc;
 use crate::batch::Extent;
 use crate::error::Error;
 use crate::manifest::{Manifest, TensorEntry, TokenizerEntry};
-use crate::tensor::{DataType, Tensor, dimension};
+use consilium_tensor::{DataType, Tensor, dimension, strings_in};
 
-/// The tensors in the manifest's order, and their extent.
+/// Product of the other dimensions where one is 0.
+const MOST_BESIDE_ZERO: i64 = 1 << 24;
+
+/// The tensors in the manifest's order, and their extent. `joins`: requests of this model may run together. An optional
+/// input that is not given is left out.
 ///
-/// `Err(Invalid)` for a missing, unknown or repeated name, a wrong datatype, rank or size, a dimension below 1, data of
-/// another length than the shape says, strings that are not text, and token ids outside the vocabulary.
-pub(crate) fn check(tensors: Vec<Tensor>, manifest: &Manifest) -> Result<(Vec<Tensor>, Extent), Error> {
+/// `Err(Invalid)` for a missing, unknown or repeated name, a wrong datatype, rank or size, a dimension below 0 (of a text
+/// model below 1), data of another length than the shape says, strings that are not text, and token ids outside the
+/// vocabulary.
+pub(crate) fn check(tensors: Vec<Tensor>, manifest: &Manifest, joins: bool) -> Result<(Vec<Tensor>, Extent), Error> {
     let mut places: Vec<Option<Tensor>> = manifest.inputs.iter().map(|_| None).collect();
     for (at, tensor) in tensors.into_iter().enumerate() {
         let place = manifest.inputs.iter().zip(&mut places).find(|(entry, _)| entry.name == tensor.name);
@@ -21,15 +26,22 @@ pub(crate) fn check(tensors: Vec<Tensor>, manifest: &Manifest) -> Result<(Vec<Te
             Some((entry, Some(_))) => return Err(Error::invalid(format!("inputs[{}]", entry.name), "given twice")),
             None => {
                 let names: Vec<&str> = manifest.inputs.iter().map(|entry| entry.name.as_str()).collect();
-                let problem = format!("no input of this model, which takes {}", names.join(", "));
+                let takes = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+                let problem = format!("no input of this model, which takes {takes}");
                 return Err(Error::invalid(format!("inputs[{at}].name"), problem));
             }
         }
     }
+    let smallest = i64::from(manifest.tokenizer.is_some());
+    let mut optional = false;
     let mut checked = Vec::with_capacity(places.len());
     for (entry, place) in manifest.inputs.iter().zip(places) {
+        if place.is_none() && entry.optional {
+            continue;
+        }
         let tensor = place.ok_or_else(|| Error::invalid(format!("inputs[{}]", entry.name), "missing"))?;
-        check_tensor(&tensor, entry)?;
+        check_tensor(&tensor, entry, smallest)?;
+        optional |= entry.optional;
         if let Some(tokenizer) = manifest.tokenizer.as_ref().filter(|_| entry.name == "input_ids") {
             check_ids(&tensor, tokenizer)?;
         }
@@ -38,7 +50,9 @@ pub(crate) fn check(tensors: Vec<Tensor>, manifest: &Manifest) -> Result<(Vec<Te
     if manifest.tokenizer.is_some() {
         check_alike(&checked)?;
     }
-    let extent = extent(&checked, manifest);
+    let mut extent = extent(&checked, manifest);
+    // The proof that rows stay apart was made without the optional inputs.
+    extent.group.take_if(|_| !joins || optional);
     Ok((checked, extent))
 }
 
@@ -55,18 +69,20 @@ fn check_alike(tensors: &[Tensor]) -> Result<(), Error> {
     }
 }
 
-fn check_tensor(tensor: &Tensor, entry: &TensorEntry) -> Result<(), Error> {
+fn check_tensor(tensor: &Tensor, entry: &TensorEntry, smallest: i64) -> Result<(), Error> {
     let invalid =
         |field: &str, problem: String| Err(Error::invalid(format!("inputs[{}].{field}", entry.name), problem));
     if tensor.datatype != entry.datatype {
         return invalid("datatype", format!("expected {}, got {}", entry.datatype, tensor.datatype));
     }
-    if tensor.shape.len() != entry.shape.len() {
+    if tensor.shape.len() != entry.shape.len() && !entry.any_rank {
         return invalid("shape", format!("expected {} dimensions, got {}", entry.shape.len(), tensor.shape.len()));
     }
-    for (at, (&got, &expected)) in tensor.shape.iter().zip(&entry.shape).enumerate() {
-        if got < 1 {
-            return invalid("shape", format!("dimension {at} is {got}, expected at least 1"));
+    // Where any rank will do, so will any size.
+    let expected = entry.shape.iter().copied().chain(std::iter::repeat(-1));
+    for (at, (&got, expected)) in tensor.shape.iter().zip(expected).enumerate() {
+        if got < smallest {
+            return invalid("shape", format!("dimension {at} is {got}, expected at least {smallest}"));
         }
         if expected != -1 && got != expected {
             return invalid("shape", format!("dimension {at} is {got}, expected {expected}"));
@@ -75,23 +91,34 @@ fn check_tensor(tensor: &Tensor, entry: &TensorEntry) -> Result<(), Error> {
     let Some(elements) = tensor.elements() else {
         return invalid("shape", "more elements than can be counted".to_owned());
     };
+    // A sum over the rows of no rows is as large as a row: no bytes came in, and any number would come out.
+    let beside = || tensor.shape.iter().try_fold(1, |product: i64, size| product.checked_mul((*size).max(1)));
+    if elements == 0 && beside().is_none_or(|product| product > MOST_BESIDE_ZERO) {
+        return invalid("shape", format!("more than {MOST_BESIDE_ZERO} elements but for a dimension of 0"));
+    }
     match entry.datatype.size() {
         Some(size) if elements.checked_mul(size) != Some(tensor.data.len()) => {
             invalid("data", format!("{} bytes for {elements} elements of {size} bytes", tensor.data.len()))
         }
         Some(_) => Ok(()),
-        None => match tensor.to_strings() {
-            None => invalid("data", "the lengths do not add up".to_owned()),
-            Some(strings) if strings.len() != elements => {
-                invalid("data", format!("{} strings for {elements} elements", strings.len()))
-            }
-            // ONNX Runtime takes strings as UTF-8 up to the first NUL.
-            Some(strings) if strings.iter().any(|text| text.contains(&0) || std::str::from_utf8(text).is_err()) => {
-                invalid("data", "a string that is not UTF-8 or contains NUL".to_owned())
-            }
-            Some(_) => Ok(()),
-        },
+        None => check_strings(&tensor.data, elements).or_else(|problem| invalid("data", problem)),
     }
+}
+
+/// One pass and no allocation: a request of a few megabytes may hold a million strings.
+fn check_strings(data: &[u8], elements: usize) -> Result<(), String> {
+    let mut found = 0usize;
+    let mut text = true;
+    for string in strings_in(data) {
+        let string = string.ok_or("the lengths do not add up")?;
+        found += 1;
+        // ONNX Runtime takes strings as UTF-8 up to the first NUL.
+        text &= !string.contains(&0) && std::str::from_utf8(string).is_ok();
+    }
+    if found != elements {
+        return Err(format!("{found} strings for {elements} elements"));
+    }
+    if text { Ok(()) } else { Err("a string that is not UTF-8 or contains NUL".to_owned()) }
 }
 
 /// Ids from outside are as little trusted as any other number: a GPU kernel reads whatever lies beyond the table.
@@ -109,11 +136,11 @@ fn check_ids(ids: &Tensor, tokenizer: &TokenizerEntry) -> Result<(), Error> {
     if all_known { Ok(()) } else { Err(Error::invalid("inputs[input_ids].data", "an id outside the vocabulary")) }
 }
 
-/// Rows are the first dimension. Requests may be joined when it is free everywhere, all inputs agree on it, and all
-/// other dimensions are equal: those make up the key.
+/// Rows are the first dimension. Requests can be joined when it is free everywhere, all inputs agree on it and have any
+/// rows at all, and all other dimensions are equal: those make up the key.
 fn extent(tensors: &[Tensor], manifest: &Manifest) -> Extent {
     let size = |tensor: &Tensor, at: usize| tensor.shape.get(at).and_then(|size| usize::try_from(*size).ok());
-    let rows = tensors.first().and_then(|tensor| size(tensor, 0)).filter(|_| manifest.batches());
+    let rows = tensors.first().and_then(|tensor| size(tensor, 0)).filter(|rows| manifest.batches() && *rows > 0);
     // Tokens are the unit of a text model; its inputs are rows × tokens.
     let length = tensors.first().filter(|_| manifest.tokenizer.is_some()).and_then(|tensor| size(tensor, 1));
     let agree = rows.is_some() && tensors.iter().all(|tensor| size(tensor, 0) == rows);
@@ -123,8 +150,16 @@ fn extent(tensors: &[Tensor], manifest: &Manifest) -> Extent {
             tensors.iter().map(|tensor| (dimension(tensor.shape.len()), tensor.shape.get(1..).unwrap_or_default()));
         shapes.flat_map(|(rank, inner)| [rank].into_iter().chain(inner.iter().copied())).collect()
     };
-    Extent { rows: rows.unwrap_or(1), length: length.unwrap_or(1), group: agree.then(key) }
+    Extent {
+        rows: rows.unwrap_or(1),
+        length: length.unwrap_or(1),
+        bytes: tensors.iter().map(|tensor| tensor.data.len()).sum(),
+        group: agree.then(key),
+    }
 }
+
+#[cfg(test)]
+mod hostile;
 
 #[cfg(test)]
 mod tests {
@@ -161,7 +196,7 @@ mod tests {
 
     /// The field and the problem.
     fn refusal(tensors: Vec<Tensor>, manifest: &Manifest) -> (String, String) {
-        match check(tensors, manifest) {
+        match check(tensors, manifest, true) {
             Err(Error::Invalid { field, problem }) => (field, problem),
             other => panic!("should be refused: {other:?}"),
         }
@@ -169,15 +204,60 @@ mod tests {
 
     #[test]
     fn inputs_come_back_in_the_models_order_and_can_be_joined() {
-        let (tensors, extent) = check(vec![floats("b", 3), floats("a", 3)], &two_floats()).unwrap();
+        let (tensors, extent) = check(vec![floats("b", 3), floats("a", 3)], &two_floats(), true).unwrap();
         assert_eq!(tensors.iter().map(|tensor| tensor.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!((extent.rows, extent.length, extent.group.as_deref()), (3, 1, Some(&[2, 2, 2, 2][..])));
     }
 
     #[test]
     fn inputs_that_disagree_on_the_first_dimension_run_alone() {
-        let (_, extent) = check(vec![floats("a", 3), floats("b", 1)], &two_floats()).unwrap();
+        let (_, extent) = check(vec![floats("a", 3), floats("b", 1)], &two_floats(), true).unwrap();
         assert_eq!(extent.group, None);
+    }
+
+    #[test]
+    fn no_rows_are_a_request_of_their_own() {
+        let (_, extent) = check(vec![floats("a", 0), floats("b", 0)], &two_floats(), true).unwrap();
+        assert_eq!((extent.units(), extent.bytes, extent.group), (1, 0, None));
+        let (_, extent) = check(vec![floats("a", 2), floats("b", 2)], &two_floats(), true).unwrap();
+        assert_eq!((extent.units(), extent.bytes), (2, 32));
+    }
+
+    #[test]
+    fn a_model_that_does_not_join_has_no_groups() {
+        let (_, extent) = check(vec![floats("a", 3), floats("b", 3)], &two_floats(), false).unwrap();
+        assert_eq!((extent.rows, extent.group), (3, None));
+    }
+
+    #[test]
+    fn optional_inputs_may_be_left_out_and_run_alone_when_given() {
+        let mut model = two_floats();
+        model.inputs[0].optional = true;
+        let (tensors, extent) = check(vec![floats("b", 3)], &model, true).unwrap();
+        assert_eq!((tensors.len(), extent.group.as_deref()), (1, Some(&[2, 2][..])));
+        let (tensors, extent) = check(vec![floats("b", 3), floats("a", 3)], &model, true).unwrap();
+        assert_eq!((tensors.len(), extent.group), (2, None));
+        assert_eq!(refusal(vec![floats("a", 1)], &model), ("inputs[b]".into(), "missing".into()));
+    }
+
+    #[test]
+    fn any_rank_is_any_shape_and_a_scalar_is_a_scalar() {
+        let mut model = manifest(&json!([{"name": "a", "datatype": "FP32", "shape": []}]));
+        let of = |shape: &[i64]| {
+            let elements = if shape.contains(&0) { 0 } else { shape.iter().product::<i64>().max(0) as usize };
+            vec![Tensor::fp32("a", shape.to_vec(), &vec![0.0; elements])]
+        };
+        assert!(check(of(&[]), &model, false).is_ok());
+        assert_eq!(refusal(of(&[1]), &model).0, "inputs[a].shape");
+        model.inputs[0].any_rank = true;
+        for shape in [&[][..], &[0], &[3], &[2, 0, 5], &[1, 1, 1, 1, 2]] {
+            let (_, extent) = check(of(shape), &model, true).unwrap();
+            assert_eq!((extent.units(), extent.group), (1, None), "{shape:?}");
+        }
+        for shape in [&[0, i64::MAX][..], &[1 << 20, 0, 1 << 20], &[0, i64::MAX, i64::MAX]] {
+            assert_eq!(refusal(of(shape), &model).0, "inputs[a].shape", "{shape:?}");
+        }
+        assert_eq!(refusal(of(&[2, -1]), &model).0, "inputs[a].shape");
     }
 
     #[test]
@@ -194,7 +274,7 @@ mod tests {
     fn wrong_shapes_and_sizes_are_refused() {
         let model = two_floats();
         let with_shape = |shape: &[i64]| vec![Tensor { shape: shape.to_vec(), ..floats("a", 1) }, floats("b", 1)];
-        for shape in [&[][..], &[1], &[1, 3], &[0, 2], &[-1, 2], &[i64::MIN, 2], &[i64::MAX, 2], &[1, 2, 1]] {
+        for shape in [&[][..], &[1], &[1, 3], &[-1, 2], &[i64::MIN, 2], &[i64::MAX, 2], &[1, 2, 1]] {
             let (field, _) = refusal(with_shape(shape), &model);
             // The largest number of rows is countable; what does not fit it then is the data.
             assert!(
@@ -221,7 +301,7 @@ mod tests {
     #[test]
     fn strings_must_be_whole_and_text() {
         let model = manifest(&json!([{"name": "s", "datatype": "BYTES", "shape": [-1]}]));
-        assert!(check(vec![Tensor::strings("s", vec![2], &["", "ok"])], &model).is_ok());
+        assert!(check(vec![Tensor::strings("s", vec![2], &["", "ok"])], &model, true).is_ok());
         for bad in [
             Tensor::strings("s", vec![2], &["only one"]),
             Tensor::strings("s", vec![1], &[b"\xff"]),
@@ -236,12 +316,13 @@ mod tests {
     fn token_ids_are_checked_against_the_vocabulary() {
         let model = manifest(&json!([{"name": "input_ids", "datatype": "INT64", "shape": [-1, -1]}]));
         let ids = |ids: &[i64]| vec![Tensor::int64("input_ids", vec![1, dimension(ids.len())], ids)];
-        let (_, extent) = check(ids(&[0, 99, 5]), &model).unwrap();
+        let (_, extent) = check(ids(&[0, 99, 5]), &model, true).unwrap();
         assert_eq!((extent.rows, extent.length), (1, 3));
         for bad in [&[100][..], &[-1], &[i64::MAX], &[0, 1 << 32]] {
             assert_eq!(refusal(ids(bad), &model).0, "inputs[input_ids].data");
         }
         assert_eq!(refusal(ids(&[1; 5]), &model).0, "inputs[input_ids].shape");
+        assert_eq!(refusal(ids(&[]), &model).0, "inputs[input_ids].shape", "a text has a token at least");
     }
 
     #[test]
@@ -254,7 +335,7 @@ mod tests {
             let ones = vec![1; usize::try_from(mask.iter().product::<i64>()).unwrap()];
             let tensors =
                 vec![Tensor::int64("input_ids", vec![1, 2], &[1, 2]), Tensor::int64("attention_mask", mask, &ones)];
-            check(tensors, &manifest(&inputs))
+            check(tensors, &manifest(&inputs), true)
         };
         ask(vec![1, 2]).unwrap();
         for broadcast in [vec![5, 1], vec![1, 1], vec![5, 2]] {

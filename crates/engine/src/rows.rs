@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::manifest::{TensorEntry, TokenizerEntry};
-use crate::tensor::{DataType, Tensor, dimension};
+use consilium_tensor::{DataType, Tensor, dimension};
 
 /// The inputs of a text model for some token sequences, each padded to the longest.
 pub(crate) fn pad(sequences: &[&[u32]], tokenizer: &TokenizerEntry, inputs: &[TensorEntry]) -> Vec<Tensor> {
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     fn entry(name: &str, datatype: DataType) -> TensorEntry {
-        TensorEntry { name: name.to_owned(), datatype, shape: vec![-1, -1] }
+        TensorEntry { name: name.to_owned(), datatype, shape: vec![-1, -1], optional: false, any_rank: false }
     }
 
     #[test]

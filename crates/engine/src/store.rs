@@ -1,24 +1,27 @@
 //! The model store: every model of the process once, whatever number of experts use it, on one budget of cores.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use ort::environment::Environment;
-use tokio::sync::{OnceCell, RwLock};
+use tokio::sync::{RwLock, RwLockReadGuard};
 use tokio::task::{JoinSet, spawn_blocking};
+
+use crate::bare;
 
 use crate::cores::{self, Cores};
 use crate::cost::{CostTable, Unit};
 use crate::engine::{Engine, EngineOptions, Parts};
 use crate::error::Error;
+use crate::loads::Loads;
 use crate::package::{Package, Source};
+use crate::queue::Bounds;
 use crate::runtime;
-use crate::session::{RunError, Session, ort as onnx_session};
+use crate::session::{Session, ort as onnx_session};
 use crate::tokenize::Tokenizer;
-use crate::warmup;
+use crate::warmup::{self, Warmth};
 
 /// How a store is opened.
 #[derive(Debug, Clone, Default)]
@@ -37,8 +40,8 @@ struct Inner {
     environment: Environment,
     cores: NonZeroUsize,
     gate: Arc<Cores>,
-    /// By model digest. A cell is filled by the first load of its model; others wait for it.
-    engines: Mutex<HashMap<String, Arc<OnceCell<Engine>>>>,
+    /// By model digest; of a bare directory also by the name that it was given.
+    engines: Loads<Engine>,
     /// Loads hold it for reading, so that closing sees every engine there will ever be.
     closed: RwLock<bool>,
 }
@@ -61,7 +64,7 @@ impl Store {
             environment,
             cores,
             gate: Arc::new(Cores::new(cores)),
-            engines: Mutex::default(),
+            engines: Loads::default(),
             closed: RwLock::new(false),
         })))
     }
@@ -74,19 +77,51 @@ impl Store {
     ///
     /// `Err(Manifest)` lists everything wrong with the directory, `Err(Model)` is ONNX Runtime's refusal.
     pub async fn load(&self, dir: &Path, options: EngineOptions) -> Result<Engine, Error> {
-        let closed = self.0.closed.read().await;
-        if *closed {
-            return Err(Error::Closed);
-        }
+        let _open = self.enter().await?;
         let dir = dir.to_owned();
         let source = blocking(move || Source::open(&dir)).await?;
-        let cell = {
-            let mut engines = self.0.engines.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(engines.entry(source.digest.clone()).or_default())
-        };
-        let inner = Arc::clone(&self.0);
-        let start = || blocking(move || inner.start(&source.read()?, &options));
-        cell.get_or_try_init(start).await.cloned()
+        self.share(source.digest.clone(), options, move || source.read()).await
+    }
+
+    /// The same for a directory that has a `model.onnx` and need not have a manifest: without one, what the graph says of
+    /// its inputs and outputs is what there is, and `name` and `version` are what it is called. The external data files
+    /// that the model names must lie in the directory. A model that is already there, by the digest of its files and what
+    /// it is called, is given as it is.
+    ///
+    /// `Err(Manifest)` also lists every input and output that no tensor of the Open Inference Protocol fits: sequences,
+    /// maps, and elements that have no datatype there.
+    pub async fn load_bare(
+        &self,
+        dir: &Path,
+        name: &str,
+        version: &str,
+        options: EngineOptions,
+    ) -> Result<Engine, Error> {
+        let dir_of_manifest = dir.to_owned();
+        if blocking(move || Ok(bare::has_manifest(&dir_of_manifest))).await? {
+            return self.load(dir, options).await;
+        }
+        let _open = self.enter().await?;
+        let (dir, name, version) = (dir.to_owned(), name.to_owned(), version.to_owned());
+        let package = blocking(move || bare::read(&dir, &name, &version)).await?;
+        // An engine tells its name and version, so equal files of two names are two models.
+        let key = format!("{} {} {}", package.digest, package.manifest.name, package.manifest.version);
+        self.share(key, options, move || Ok(package)).await
+    }
+
+    /// Undoes one load; every load is to be undone by one unload. The last one refuses new work ([`Error::Closed`], also
+    /// through clones that others hold), finishes what is queued, waits for the threads and gives the memory back. A load
+    /// of the same model that has begun keeps it.
+    pub async fn unload(&self, engine: Engine) {
+        if let Some(last) = self.0.engines.end(|loaded| loaded.is(&engine)) {
+            last.refuse();
+            drop(engine);
+            // Joining threads blocks, and so does dropping the last clone.
+            let closed = spawn_blocking(move || last.close()).await;
+            if let Err(error) = closed {
+                tracing::error!(%error, "closing an engine panicked");
+            }
+        }
     }
 
     /// The core budget.
@@ -97,10 +132,7 @@ impl Store {
     /// Refuses new work, finishes what is queued, and waits for every thread.
     pub async fn close(&self) {
         *self.0.closed.write().await = true;
-        let engines: Vec<Engine> = {
-            let engines = self.0.engines.lock().unwrap_or_else(PoisonError::into_inner);
-            engines.values().filter_map(|cell| cell.get().cloned()).collect()
-        };
+        let engines = self.0.engines.all();
         // All of them first: an expert that uses two models should not be half closed for long.
         engines.iter().for_each(Engine::refuse);
         let mut closing = JoinSet::new();
@@ -109,14 +141,33 @@ impl Store {
         }
         closing.join_all().await;
     }
+
+    /// Held while loading, so that closing sees every engine there will ever be.
+    async fn enter(&self) -> Result<RwLockReadGuard<'_, bool>, Error> {
+        let closed = self.0.closed.read().await;
+        if *closed { Err(Error::Closed) } else { Ok(closed) }
+    }
+
+    /// The engine of that key, which the first who asks starts from what `read` gives.
+    async fn share(
+        &self,
+        key: String,
+        options: EngineOptions,
+        read: impl FnOnce() -> Result<Package, Error> + Send + 'static,
+    ) -> Result<Engine, Error> {
+        let load = self.0.engines.begin(key);
+        let inner = Arc::clone(&self.0);
+        let start = || blocking(move || inner.start(&read()?, &options));
+        let engine = load.cell.get_or_try_init(start).await?.clone();
+        load.keep();
+        Ok(engine)
+    }
 }
 
 impl Inner {
     fn start(&self, package: &Package, options: &EngineOptions) -> Result<Engine, Error> {
-        let manifest = package.manifest.clone();
-        let tokenizer = manifest
-            .tokenizer
-            .as_ref()
+        let tokenizer = package.manifest.tokenizer.as_ref();
+        let tokenizer = tokenizer
             .map(|entry| Tokenizer::from_bytes(package.file(&entry.file), entry))
             .transpose()
             .map_err(|problem| package.refused(vec![problem]))?;
@@ -125,38 +176,25 @@ impl Inner {
             None => (Unit::Rows, options.queue_rows, options.batch_rows.max(1)),
         };
         let (executors, threads) = share_out(self.cores, options.executors);
-        let mut sessions = onnx_session::load(&self.environment, package, executors, threads)?;
+        let loaded = onnx_session::load(&self.environment, package, executors, threads)?;
+        let (manifest, mut sessions) = (loaded.manifest, loaded.sessions);
 
         let permit = self.gate.acquire(threads);
-        let failed = |error: RunError| Error::Model {
+        let warmed = warmup::run(&mut sessions, &manifest, batch_units);
+        let Warmth { points, joins } = warmed.map_err(|error| Error::Model {
             name: manifest.name.clone(),
             problem: format!("the first run failed: {error}"),
             source: None,
-        };
-        let mut points = Vec::new();
-        for (at, session) in sessions.iter_mut().enumerate() {
-            let warmed = if at == 0 {
-                warmup::sweep(session, &manifest, batch_units).map(|measured| points = measured)
-            } else {
-                warmup::touch(session, &manifest, batch_units)
-            };
-            match (warmed, unit) {
-                // Only the caller knows what sizes the free inner dimensions of a tensors model may have.
-                (Err(error), Unit::Rows) => {
-                    tracing::warn!(model = manifest.name, %error, "no warm-up: the model refused made-up input");
-                }
-                (warmed, _) => warmed.map_err(failed)?,
-            }
-        }
+        })?;
         drop(permit);
 
-        let cost = CostTable { unit, points, executors, batch_units };
         tracing::info!(
             model = manifest.name,
             version = manifest.version,
             digest = package.digest,
             executors,
             threads,
+            joins,
             "model ready"
         );
         Engine::start(Parts {
@@ -165,8 +203,9 @@ impl Inner {
             sessions: sessions.into_iter().map(|session| Box::new(session) as Box<dyn Session>).collect(),
             threads,
             cores: Arc::clone(&self.gate),
-            cost,
-            max_waiting,
+            cost: CostTable { unit, points, executors, batch_units },
+            bounds: Bounds { units: max_waiting, bytes: options.queue_bytes, batch_bytes: options.batch_bytes },
+            joins,
             manifest,
         })
     }

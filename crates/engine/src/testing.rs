@@ -12,6 +12,7 @@ use crate::cost::{CostTable, Unit};
 use crate::engine::{Engine, EngineOptions, Parts};
 use crate::error::Error;
 use crate::manifest::Manifest;
+use crate::queue::Bounds;
 use crate::session::Session;
 use crate::session::scripted::{BOMB, POISON, Script, ScriptedSession, Seen};
 use crate::tokenize::Tokenizer;
@@ -105,7 +106,8 @@ pub fn engine(timing: Timing, options: &EngineOptions) -> Result<(Engine, Contro
             executors: executors.get(),
             batch_units: options.batch_tokens,
         },
-        max_waiting: options.queue_tokens,
+        bounds: Bounds { units: options.queue_tokens, bytes: options.queue_bytes, batch_bytes: options.batch_bytes },
+        joins: true,
     })?;
     Ok((engine, Control { script, seen }))
 }

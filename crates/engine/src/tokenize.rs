@@ -150,7 +150,7 @@ fn work(tokenizer: &Tokenizer, jobs: &Receiver<Job>, queue: &Queue) {
         match tokenizer.encode(&text) {
             Ok(Tokens { ids, truncated }) => {
                 // All texts of an engine may run together: an empty key.
-                let extent = Extent { rows: 1, length: ids.len(), group: Some([].into()) };
+                let extent = Extent { rows: 1, length: ids.len(), bytes: 0, group: Some([].into()) };
                 slot.tokenizing = Tokenizing { truncated: truncated || cut, took: since.elapsed() };
                 queue.push(Entry { input: Input::Tokens(ids), extent, since: Instant::now(), slot });
             }

@@ -1,60 +1,181 @@
 //! The first runs of a model: one of every size that it will see, so that memory is there, kernels are chosen, and the
-//! cost of a run is known before the first caller waits for one.
+//! cost of a run is known before the first caller waits for one. And the proof that its requests may run together.
 
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use tokio::time::Instant;
 
 use crate::batch;
-use crate::manifest::{Manifest, TensorEntry};
+use crate::made_up::{self, Sizes};
+use crate::manifest::{Manifest, TokenizerEntry};
+use crate::prove::{self, Verdict};
 use crate::rows;
 use crate::session::{RunError, Session, Stop};
-use crate::tensor::{DataType, Tensor, dimension};
+use crate::threads::Threads;
+use consilium_tensor::Tensor;
 
-/// No more repetitions after this. A first pass over all sizes is always made: it takes about half a second for a
+/// No more repetitions after this. A text model is always run at all sizes once: it takes about half a second for a
 /// 22-million-parameter encoder on two cores.
 const BUDGET: Duration = Duration::from_millis(700);
 
 /// Repetitions of each size while the budget lasts; the fastest counts, since noise only adds.
 const REPEATS: usize = 3;
 
-/// Runs all sizes and gives `(units, milliseconds)` for each, by rising units.
-pub(crate) fn sweep(
+/// A model of kind `tensors` is run at no larger size after this: it may be any model.
+const LARGER_UNTIL: Duration = Duration::from_secs(3);
+
+/// A model of kind `tensors` may even loop for ever on input that means nothing to it. After this its run is ended: it
+/// holds cores that others wait for.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// What the first runs have shown.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Warmth {
+    /// `(units, milliseconds)`, by rising units.
+    pub(crate) points: Vec<(usize, f64)>,
+    /// Requests of raw tensors may run together.
+    pub(crate) joins: bool,
+}
+
+/// Warms up all sessions of a model; measures the first. `Err`: a text model that does not run. One of kind `tensors`
+/// may refuse made-up input, since only the caller knows what sizes and values it takes.
+pub(crate) fn run<S: Session>(sessions: &mut [S], manifest: &Manifest, batch_units: usize) -> Result<Warmth, RunError> {
+    match &manifest.tokenizer {
+        Some(tokenizer) => text(sessions, manifest, tokenizer, batch_units),
+        None => Ok(tensors(sessions, manifest, batch_units)),
+    }
+}
+
+fn text<S: Session>(
+    sessions: &mut [S],
+    manifest: &Manifest,
+    tokenizer: &TokenizerEntry,
+    batch_units: usize,
+) -> Result<Warmth, RunError> {
+    let stop = Stop::default();
+    let sizes = token_sizes(manifest, tokenizer, batch_units);
+    let started = Instant::now();
+    let mut points = Vec::new();
+    for (at, session) in sessions.iter_mut().enumerate() {
+        // The largest size is enough for the second executor of a model that was measured on the first.
+        let sizes = if at == 0 { &sizes[..] } else { sizes.split_at(sizes.len().saturating_sub(1)).1 };
+        for (units, inputs) in sizes {
+            let took = fastest(session, inputs, started, &stop)?;
+            if at == 0 {
+                points.push((*units, millis(took)));
+            }
+        }
+    }
+    // A text model's outputs are rows by its manifest, and it is the recipe that proves it.
+    Ok(Warmth { points, joins: manifest.batches() })
+}
+
+fn tensors<S: Session>(sessions: &mut [S], manifest: &Manifest, batch_rows: usize) -> Warmth {
+    let model = &manifest.name;
+    let (stop, _watch) = match Watch::start(LIMIT) {
+        Ok(started) => started,
+        Err(error) => {
+            tracing::warn!(model, %error, "no warm-up: cannot start a thread");
+            return Warmth::default();
+        }
+    };
+    let mut warmth = Warmth::default();
+    for (at, session) in sessions.iter_mut().enumerate() {
+        let warmed = if at == 0 {
+            sweep(session, manifest, batch_rows, &stop)
+        } else {
+            touch(session, manifest, &warmth, &stop)
+        };
+        match warmed {
+            Ok(points) if at == 0 => warmth.points = points,
+            Ok(_) => {}
+            Err(error) => {
+                tracing::info!(model, %error, "no warm-up: the model refused made-up input");
+                return warmth;
+            }
+        }
+    }
+    if manifest.batches()
+        && let Some(session) = sessions.first_mut()
+    {
+        let verdict = prove::rows_stay_apart(session, manifest, batch_rows, &stop);
+        warmth.joins = verdict == Verdict::Apart;
+        match verdict {
+            Verdict::Apart => {}
+            Verdict::Mixed(output) => {
+                tracing::info!(model, output, "requests run one by one: rows are not independent");
+            }
+            Verdict::Unknown(reason) => {
+                tracing::info!(model, reason, "requests run one by one: rows may not be independent");
+            }
+        }
+    }
+    warmth
+}
+
+/// Runs 1, 2, 4, … rows, up to a batch, as long as that is quick.
+fn sweep(
     session: &mut dyn Session,
     manifest: &Manifest,
-    batch_units: usize,
+    batch_rows: usize,
+    stop: &Stop,
 ) -> Result<Vec<(usize, f64)>, RunError> {
     let started = Instant::now();
     let mut points = Vec::new();
-    for (units, inputs) in sizes(manifest, batch_units) {
-        let mut fastest = Duration::MAX;
-        for repeat in 0..REPEATS {
-            if repeat > 0 && started.elapsed() > BUDGET {
-                break;
-            }
-            let run = Instant::now();
-            session.run(&inputs, &Stop::default())?;
-            fastest = fastest.min(run.elapsed());
-        }
-        points.push((units, fastest.as_secs_f64() * 1e3));
+    for rows in row_counts(manifest, batch_rows) {
+        let Some(inputs) = blank(manifest, rows).filter(|_| started.elapsed() < LARGER_UNTIL) else {
+            break;
+        };
+        points.push((rows, millis(fastest(session, &inputs, started, stop)?)));
     }
     Ok(points)
 }
 
-/// Runs the largest size only: enough for the second executor of a model that was measured on the first.
-pub(crate) fn touch(session: &mut dyn Session, manifest: &Manifest, batch_units: usize) -> Result<(), RunError> {
-    let largest = sizes(manifest, batch_units).pop();
-    largest.map_or(Ok(()), |(_, inputs)| session.run(&inputs, &Stop::default()).map(|_| ()))
+/// Runs the largest size that was measured.
+fn touch(
+    session: &mut dyn Session,
+    manifest: &Manifest,
+    measured: &Warmth,
+    stop: &Stop,
+) -> Result<Vec<(usize, f64)>, RunError> {
+    if let Some(inputs) = measured.points.last().and_then(|(rows, _)| blank(manifest, *rows)) {
+        session.run(&inputs, stop)?;
+    }
+    Ok(Vec::new())
 }
 
-/// Inputs of every size with their units, by rising units.
-fn sizes(manifest: &Manifest, batch_units: usize) -> Vec<(usize, Vec<Tensor>)> {
-    let Some(tokenizer) = &manifest.tokenizer else {
-        let rows = if manifest.batches() { batch_units.max(1) } else { 1 };
-        let steps = std::iter::successors(Some(1usize), |rows| rows.checked_mul(2)).take_while(|step| *step < rows);
-        return steps.chain([rows]).map(|rows| (rows, blank(&manifest.inputs, rows))).collect();
-    };
+fn fastest(session: &mut dyn Session, inputs: &[Tensor], started: Instant, stop: &Stop) -> Result<Duration, RunError> {
+    let mut fastest = Duration::MAX;
+    for repeat in 0..REPEATS {
+        if repeat > 0 && started.elapsed() > BUDGET {
+            break;
+        }
+        let run = Instant::now();
+        session.run(inputs, stop)?;
+        fastest = fastest.min(run.elapsed());
+    }
+    Ok(fastest)
+}
+
+fn millis(took: Duration) -> f64 {
+    took.as_secs_f64() * 1e3
+}
+
+fn blank(manifest: &Manifest, rows: usize) -> Option<Vec<Tensor>> {
+    made_up::blank(&manifest.inputs, Sizes { rows, inner: 1 })
+}
+
+fn row_counts(manifest: &Manifest, batch_rows: usize) -> impl Iterator<Item = usize> {
+    let most = if manifest.batches() { batch_rows.max(1) } else { 1 };
+    let steps = std::iter::successors(Some(1usize), |rows| rows.checked_mul(2)).take_while(move |step| *step < most);
+    steps.chain([most])
+}
+
+/// Padding of every bucket's length, and a full batch of the longest, with their tokens.
+fn token_sizes(manifest: &Manifest, tokenizer: &TokenizerEntry, batch_units: usize) -> Vec<(usize, Vec<Tensor>)> {
     let longest = tokenizer.max_tokens;
     let singles = batch::buckets(longest).map(|length| (1, length));
     let full = Some((batch_units / longest, longest)).filter(|(rows, _)| *rows > 1);
@@ -67,28 +188,26 @@ fn sizes(manifest: &Manifest, batch_units: usize) -> Vec<(usize, Vec<Tensor>)> {
         .collect()
 }
 
-/// Zeros or empty strings, with `rows` for a free first dimension and 1 for every other free one.
-fn blank(inputs: &[TensorEntry], rows: usize) -> Vec<Tensor> {
-    let blank = |entry: &TensorEntry| {
-        let sizes = entry.shape.iter().enumerate();
-        let shape: Vec<i64> = sizes
-            .map(|(at, size)| {
-                if *size != -1 {
-                    *size
-                } else if at == 0 {
-                    dimension(rows)
-                } else {
-                    1
-                }
-            })
-            .collect();
-        let tensor = Tensor { name: entry.name.clone(), datatype: entry.datatype, shape, data: Bytes::new() };
-        // An empty string is its length, four zero bytes.
-        let width = if entry.datatype == DataType::Bytes { Some(4) } else { entry.datatype.size() };
-        let length = tensor.elements().zip(width).and_then(|(elements, width)| elements.checked_mul(width));
-        Tensor { data: vec![0; length.unwrap_or(0)].into(), ..tensor }
-    };
-    inputs.iter().map(blank).collect()
+/// Raises a stop when time is up, unless it is dropped before.
+struct Watch {
+    /// Dropped first: it tells the thread, for which the next field waits.
+    _over: Sender<()>,
+    _thread: Threads,
+}
+
+impl Watch {
+    fn start(limit: Duration) -> io::Result<(Arc<Stop>, Self)> {
+        let stop = Arc::new(Stop::default());
+        let (over, told) = bounded::<()>(0);
+        let thread = Threads::default();
+        let raised = Arc::clone(&stop);
+        thread.start("warm-up-watch".to_owned(), move || {
+            if told.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+                raised.raise();
+            }
+        })?;
+        Ok((stop, Self { _over: over, _thread: thread }))
+    }
 }
 
 #[cfg(test)]
@@ -97,40 +216,88 @@ mod tests {
 
     use super::*;
 
-    fn units(manifest: &serde_json::Value, batch_units: usize) -> Vec<usize> {
-        let manifest = Manifest::parse(manifest.to_string().as_bytes()).unwrap();
-        sizes(&manifest, batch_units).into_iter().map(|(units, _)| units).collect()
+    /// Gives `y` as wide as asked for, notes how many rows it got, and fails beyond a number of them.
+    struct Counting {
+        rows: Vec<i64>,
+        most: i64,
+    }
+
+    impl Session for Counting {
+        fn run(&mut self, inputs: &[Tensor], _stop: &Stop) -> Result<Vec<Tensor>, RunError> {
+            let rows = inputs[0].shape.first().copied().unwrap_or(1);
+            self.rows.push(rows);
+            if rows > self.most {
+                return Err(RunError("too many".to_owned()));
+            }
+            Ok(vec![Tensor::fp32("y", vec![rows], &vec![0.0; rows as usize])])
+        }
+    }
+
+    fn manifest(kind: &str, input: &serde_json::Value) -> Manifest {
+        let mut manifest = json!({
+            "schema": 1, "name": "m", "version": "1", "kind": kind, "model": "f",
+            "files": [{"path": "f", "size": 1, "sha256": "a".repeat(64)}],
+            "inputs": [input], "outputs": [{"name": "y", "datatype": "FP32", "shape": [-1]}],
+            "licence": "Apache-2.0", "source": "made for tests",
+        });
+        if kind == "text" {
+            manifest["tokenizer"] = json!({"file": "f", "max_tokens": 100, "vocab_size": 9, "pad_id": 0});
+        }
+        Manifest::parse(manifest.to_string().as_bytes()).unwrap()
+    }
+
+    fn tensors_of(shape: &[i64]) -> Manifest {
+        manifest("tensors", &json!({"name": "x", "datatype": "FP32", "shape": shape}))
+    }
+
+    fn warm(manifest: &Manifest, batch_units: usize, most: i64) -> (Result<Warmth, RunError>, Vec<Counting>) {
+        let mut sessions = vec![Counting { rows: vec![], most }, Counting { rows: vec![], most }];
+        (run(&mut sessions, manifest, batch_units), sessions)
+    }
+
+    fn units(warmth: &Warmth) -> Vec<usize> {
+        warmth.points.iter().map(|(units, _)| *units).collect()
     }
 
     #[test]
     fn a_text_model_is_run_at_every_bucket_and_at_a_full_batch() {
-        let manifest = json!({
-            "schema": 1, "name": "m", "version": "1", "kind": "text", "model": "f",
-            "files": [{"path": "f", "size": 1, "sha256": "a".repeat(64)}],
-            "tokenizer": {"file": "f", "max_tokens": 100, "vocab_size": 9, "pad_id": 0},
-            "inputs": [{"name": "input_ids", "datatype": "INT64", "shape": [-1, -1]}],
-            "outputs": [{"name": "y", "datatype": "FP32", "shape": [-1, 3]}],
-            "licence": "Apache-2.0", "source": "made for tests",
-        });
-        assert_eq!(units(&manifest, 1024), [8, 16, 32, 64, 100, 1000]);
-        assert_eq!(units(&manifest, 150), [8, 16, 32, 64, 100]);
+        let manifest = manifest("text", &json!({"name": "input_ids", "datatype": "INT64", "shape": [-1, -1]}));
+        let (warmth, sessions) = warm(&manifest, 1024, 10);
+        let warmth = warmth.unwrap();
+        assert_eq!((units(&warmth), warmth.joins), (vec![8, 16, 32, 64, 100, 1000], true));
+        assert!(sessions[1].rows.iter().all(|rows| *rows == 10), "{:?}", sessions[1].rows);
+        assert_eq!(units(&warm(&manifest, 150, 10).0.unwrap()), [8, 16, 32, 64, 100]);
+        assert!(warm(&manifest, 1024, 0).0.is_err());
     }
 
     #[test]
     fn a_tensors_model_is_run_by_rows_if_it_has_any() {
-        let manifest = |shape| {
-            json!({
-                "schema": 1, "name": "m", "version": "1", "kind": "tensors", "model": "f",
-                "files": [{"path": "f", "size": 1, "sha256": "a".repeat(64)}],
-                "inputs": [{"name": "x", "datatype": "BYTES", "shape": shape}],
-                "outputs": [{"name": "y", "datatype": "FP32", "shape": [-1, 3]}],
-                "licence": "Apache-2.0", "source": "made for tests",
-            })
-        };
-        assert_eq!(units(&manifest(json!([-1, 2])), 6), [1, 2, 4, 6]);
-        assert_eq!(units(&manifest(json!([3])), 6), [1]);
-        let manifest = Manifest::parse(manifest(json!([-1, 2])).to_string().as_bytes()).unwrap();
-        let inputs = sizes(&manifest, 6).pop().unwrap().1;
-        assert_eq!(inputs[0].to_strings().unwrap().len(), 12);
+        let (warmth, sessions) = warm(&tensors_of(&[-1, 2]), 6, 6);
+        let warmth = warmth.unwrap();
+        assert_eq!((units(&warmth), warmth.joins), (vec![1, 2, 4, 6], true));
+        assert_eq!(sessions[1].rows, [6]);
+        let warmth = warm(&tensors_of(&[3]), 6, 6).0.unwrap();
+        assert_eq!((units(&warmth), warmth.joins), (vec![1], false));
+    }
+
+    #[test]
+    fn a_tensors_model_that_does_not_run_on_made_up_input_is_served_all_the_same() {
+        assert_eq!(warm(&tensors_of(&[-1, 2]), 6, 0).0.unwrap(), Warmth::default());
+        // Neither does one whose inputs are too large to be made up.
+        let (warmth, sessions) = warm(&tensors_of(&[-1, 1 << 40]), 6, 6);
+        assert_eq!(warmth.unwrap(), Warmth::default());
+        assert!(sessions.iter().all(|session| session.rows.is_empty()));
+    }
+
+    #[test]
+    fn a_watch_raises_its_stop_and_ends_when_it_is_dropped() {
+        let (stop, watch) = Watch::start(Duration::ZERO).unwrap();
+        let (tell, told) = bounded(1);
+        stop.on_raise(move || tell.send(()).unwrap());
+        told.recv().unwrap();
+        drop(watch);
+        let (stop, watch) = Watch::start(Duration::from_hours(1)).unwrap();
+        drop(watch);
+        assert!(!stop.is_raised());
     }
 }

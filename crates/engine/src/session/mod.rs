@@ -3,11 +3,13 @@
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::tensor::Tensor;
+use consilium_tensor::Tensor;
 
+mod graph;
 pub(crate) mod ort;
 #[cfg(feature = "testing")]
 pub(crate) mod scripted;
+mod values;
 
 /// A loaded model that runs one batch at a time. It is moved into its executor's thread and never leaves it.
 pub(crate) trait Session: Send {

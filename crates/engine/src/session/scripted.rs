@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::{RunError, Session, Stop};
-use crate::tensor::{Tensor, dimension};
+use consilium_tensor::{Tensor, dimension};
 
 /// A row with this token id fails the run that it is in.
 pub(crate) const POISON: i64 = 2;

@@ -6,6 +6,8 @@
     reason = "a test fails by panicking, in the functions beside it too"
 )]
 
+mod bare;
 mod models;
 mod scripted;
+mod shapes;
 mod support;

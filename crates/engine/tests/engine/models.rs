@@ -143,6 +143,7 @@ async fn raw_tensors_are_added_each_to_its_own() {
     let store = store();
     let engine = load_fixture(&store, "tiny-add").await.unwrap();
     assert_eq!((engine.manifest().kind, engine.cost().unit), (Kind::Tensors, Unit::Rows));
+    assert!(engine.joins());
     let mut tasks = JoinSet::new();
     for rows in 1..=9u8 {
         let engine = engine.clone();
@@ -164,6 +165,7 @@ async fn raw_tensors_are_added_each_to_its_own() {
 async fn a_model_without_a_batch_axis_runs_one_by_one() {
     let store = store();
     let engine = load_fixture(&store, "tiny-fixed").await.unwrap();
+    assert!(!engine.joins());
     let mut tasks = JoinSet::new();
     for value in 0..4u8 {
         let engine = engine.clone();

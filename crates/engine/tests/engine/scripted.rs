@@ -49,6 +49,8 @@ async fn a_text_is_answered_with_its_own_row_and_its_timings() {
     assert_eq!(&*answer.outputs[0].name, "row");
     assert_eq!(answer.timings.batch, 1);
     assert_eq!(engine.load(), Load::default());
+    let statistics = engine.statistics().batches;
+    assert_eq!((statistics.len(), statistics[0].size, statistics[0].count), (1, 1, 1));
 }
 
 #[tokio::test]

@@ -34,6 +34,16 @@ pub(crate) async fn load_fixture(store: &Store, name: &str) -> Result<Engine, Er
     store.load(&fixture(name), EngineOptions::default()).await
 }
 
+/// A model of a repository fixture, by name and version.
+pub(crate) async fn load_bare(store: &Store, repository: &str, name: &str, version: &str) -> Result<Engine, Error> {
+    store.load_bare(&bare(repository, name, version), name, version, EngineOptions::default()).await
+}
+
+/// Where it lies.
+pub(crate) fn bare(repository: &str, name: &str, version: &str) -> PathBuf {
+    fixture(repository).join(name).join(version)
+}
+
 pub(crate) fn call() -> Call {
     Call { deadline: Instant::now() + PATIENCE }
 }

@@ -1,4 +1,5 @@
-//! Tensors as they travel: a name, a datatype, a shape and raw little-endian bytes. Nothing here knows ONNX Runtime.
+//! Tensors as they travel: a name, a datatype, a shape and raw little-endian bytes. Nothing here knows ONNX Runtime or
+//! protobuf.
 
 use std::fmt;
 use std::str::FromStr;
@@ -111,14 +112,20 @@ impl fmt::Debug for Tensor {
 impl Tensor {
     /// A tensor of 32-bit floats. `values.len()` should be the product of `shape`; the engine checks it.
     pub fn fp32(name: impl Into<String>, shape: Vec<i64>, values: &[f32]) -> Self {
-        let data = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        Self { name: name.into(), datatype: DataType::Fp32, shape, data }
+        let mut data = BytesMut::with_capacity(size_of_val(values));
+        for value in values {
+            data.put_f32_le(*value);
+        }
+        Self { name: name.into(), datatype: DataType::Fp32, shape, data: data.freeze() }
     }
 
     /// A tensor of 64-bit integers. `values.len()` should be the product of `shape`; the engine checks it.
     pub fn int64(name: impl Into<String>, shape: Vec<i64>, values: &[i64]) -> Self {
-        let data = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        Self { name: name.into(), datatype: DataType::Int64, shape, data }
+        let mut data = BytesMut::with_capacity(size_of_val(values));
+        for value in values {
+            data.put_i64_le(*value);
+        }
+        Self { name: name.into(), datatype: DataType::Int64, shape, data: data.freeze() }
     }
 
     /// A tensor of strings.
@@ -146,21 +153,32 @@ impl Tensor {
     /// The elements of a [`DataType::Bytes`] tensor; `None` when the lengths do not add up to exactly the data.
     pub fn to_strings(&self) -> Option<Vec<Bytes>> {
         (self.datatype == DataType::Bytes).then_some(())?;
-        let mut rest = self.data.clone();
-        let mut strings = Vec::new();
-        while !rest.is_empty() {
-            let (length, _) = rest.split_first_chunk::<4>()?;
-            let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
-            let end = length.checked_add(4).filter(|end| *end <= rest.len())?;
-            strings.push(rest.slice(4..end));
-            rest = rest.slice(end..);
-        }
-        Some(strings)
+        strings_in(&self.data).map(|string| string.map(|string| self.data.slice_ref(string))).collect()
     }
 }
 
+/// The elements in the data of a [`DataType::Bytes`] tensor, one after the other and without an allocation. The last is
+/// `None` when the lengths do not add up to exactly the data.
+pub fn strings_in(data: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
+    let mut rest = data;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let string = split_string(rest);
+        rest = string.map_or(&[], |(_, rest)| rest);
+        Some(string.map(|(string, _)| string))
+    })
+}
+
+/// The first string of `data`, and what follows it.
+fn split_string(data: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = data.split_first_chunk::<4>()?;
+    rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)
+}
+
 /// A size of ours as a dimension. No allocation is larger than `isize::MAX`, so it always fits.
-pub(crate) fn dimension(size: usize) -> i64 {
+pub fn dimension(size: usize) -> i64 {
     i64::try_from(size).unwrap_or(i64::MAX)
 }
 

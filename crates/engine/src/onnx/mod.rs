@@ -1,8 +1,17 @@
 //! A reader for the few fields of an ONNX file that must be known before ONNX Runtime sees it: where its tensors'
-//! data lives, and the weights that can be shared. It trusts nothing: every length is checked, depth is bounded,
+//! data lives, the weights that can be shared, and the types of its inputs and outputs. It trusts nothing: every length is checked, depth is bounded,
 //! and bad bytes are an error, never a panic.
 
-use crate::tensor::DataType;
+mod types;
+mod wire;
+
+use std::collections::BTreeSet;
+
+use consilium_tensor::DataType;
+
+use wire::{Fields, Value, utf8, varint};
+
+pub(crate) use types::Port;
 
 /// Deeper nesting than any real graph has (subgraphs of control flow nest about three levels each).
 const MAX_DEPTH: usize = 64;
@@ -14,6 +23,27 @@ pub(crate) struct Contents<'a> {
     pub(crate) external: Vec<String>,
     /// Initialisers of the main graph whose data lies in the file itself as raw bytes.
     pub(crate) weights: Vec<Weight<'a>>,
+    /// Of the main graph, in order. Those with an initialiser are among them.
+    pub(crate) inputs: Vec<Port<'a>>,
+    /// Of the main graph, in order.
+    pub(crate) outputs: Vec<Port<'a>>,
+    /// Names of the main graph's initialisers.
+    pub(crate) initialised: BTreeSet<&'a str>,
+    /// Version of the file format.
+    pub(crate) ir_version: u64,
+}
+
+/// Since this version of the format an input that has an initialiser may be given instead of it; before, every
+/// initialiser had to be listed as an input, and meant nothing by it.
+const OPTIONAL_INPUTS_SINCE: u64 = 4;
+
+impl Contents<'_> {
+    /// Whether a caller may give another value than the initialiser of that name.
+    pub(crate) fn is_overridable(&self, name: &str) -> bool {
+        self.ir_version >= OPTIONAL_INPUTS_SINCE
+            && self.initialised.contains(name)
+            && self.inputs.iter().any(|input| input.name == name)
+    }
 }
 
 /// One initialiser, borrowed from the file.
@@ -49,6 +79,7 @@ pub(crate) fn read(model: &[u8]) -> Result<Contents<'_>, Malformed> {
     let mut graph_seen = false;
     for field in Fields(model) {
         match field? {
+            (model::IR_VERSION, Value::Number(version)) => contents.ir_version = version,
             (model::GRAPH, Value::Bytes(graph)) => {
                 graph_seen = true;
                 read_graph(graph, 0, &mut contents)?;
@@ -73,12 +104,15 @@ pub(crate) fn read(model: &[u8]) -> Result<Contents<'_>, Malformed> {
 
 // Field numbers of onnx.proto, the few that are read.
 mod model {
+    pub(super) const IR_VERSION: u64 = 1;
     pub(super) const GRAPH: u64 = 7;
     pub(super) const FUNCTIONS: u64 = 25;
 }
 mod graph {
     pub(super) const NODE: u64 = 1;
     pub(super) const INITIALIZER: u64 = 5;
+    pub(super) const INPUT: u64 = 11;
+    pub(super) const OUTPUT: u64 = 12;
     pub(super) const SPARSE_INITIALIZER: u64 = 15;
 }
 mod function {
@@ -122,11 +156,16 @@ fn read_graph<'a>(bytes: &'a [u8], depth: usize, contents: &mut Contents<'a>) ->
         match field? {
             (graph::NODE, Value::Bytes(node)) => read_node(node, depth, contents)?,
             (graph::INITIALIZER, Value::Bytes(tensor)) => {
-                let weight = read_tensor(tensor, contents)?;
+                let (name, weight) = read_tensor(tensor, contents)?;
                 // Names of subgraphs are local to them: only the main graph's can be replaced by name.
-                contents.weights.extend(weight.filter(|_| depth == 1));
+                if depth == 1 {
+                    contents.initialised.insert(name);
+                    contents.weights.extend(weight);
+                }
             }
             (graph::SPARSE_INITIALIZER, Value::Bytes(sparse)) => read_sparse(sparse, contents)?,
+            (graph::INPUT, Value::Bytes(input)) if depth == 1 => contents.inputs.push(types::read_port(input)?),
+            (graph::OUTPUT, Value::Bytes(output)) if depth == 1 => contents.outputs.push(types::read_port(output)?),
             _ => {}
         }
     }
@@ -168,8 +207,9 @@ fn read_sparse<'a>(bytes: &'a [u8], contents: &mut Contents<'a>) -> Result<(), M
     Ok(())
 }
 
-/// Notes external data; gives the tensor back when its data is raw bytes of a type and length that fit its shape.
-fn read_tensor<'a>(bytes: &'a [u8], contents: &mut Contents<'a>) -> Result<Option<Weight<'a>>, Malformed> {
+/// Notes external data; gives the tensor's name, and the tensor when its data is raw bytes of a type and length that fit
+/// its shape.
+fn read_tensor<'a>(bytes: &'a [u8], contents: &mut Contents<'a>) -> Result<(&'a str, Option<Weight<'a>>), Malformed> {
     let (mut name, mut shape, mut datatype, mut data) = ("", Vec::new(), None, None);
     for field in Fields(bytes) {
         match field? {
@@ -199,11 +239,12 @@ fn read_tensor<'a>(bytes: &'a [u8], contents: &mut Contents<'a>) -> Result<Optio
         }
     }
     let Some((datatype, data)) = datatype.zip(data) else {
-        return Ok(None);
+        return Ok((name, None));
     };
     let elements = shape.iter().try_fold(1usize, |n, &size| n.checked_mul(usize::try_from(size).ok()?));
     let expected = datatype.size().zip(elements).and_then(|(size, elements)| size.checked_mul(elements));
-    Ok((expected == Some(data.len()) && !name.is_empty()).then_some(Weight { name, datatype, shape, data }))
+    let fits = expected == Some(data.len()) && !name.is_empty();
+    Ok((name, fits.then_some(Weight { name, datatype, shape, data })))
 }
 
 /// `TensorProto.DataType`, as far as raw bytes of it mean the same here.
@@ -226,74 +267,11 @@ fn element_type(number: u64) -> Option<DataType> {
     })
 }
 
-fn utf8(bytes: &[u8]) -> Result<&str, Malformed> {
-    std::str::from_utf8(bytes).map_err(|_| Malformed::Utf8)
-}
-
-/// The value of one field: what it means depends on the field's number.
-enum Value<'a> {
-    Number(u64),
-    Bytes(&'a [u8]),
-    /// 32 or 64 fixed bits: floats, of which none is needed here.
-    Fixed,
-}
-
-/// The fields of one message. After an error there is nothing more to read.
-struct Fields<'a>(&'a [u8]);
-
-impl<'a> Iterator for Fields<'a> {
-    type Item = Result<(u64, Value<'a>), Malformed>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.0.is_empty() {
-            return None;
-        }
-        let field = read_field(&mut self.0);
-        if field.is_err() {
-            self.0 = &[];
-        }
-        Some(field)
-    }
-}
-
-fn read_field<'a>(bytes: &mut &'a [u8]) -> Result<(u64, Value<'a>), Malformed> {
-    let tag = varint(bytes)?;
-    let value = match tag & 7 {
-        0 => Value::Number(varint(bytes)?),
-        1 => take(bytes, 8).map(|_| Value::Fixed)?,
-        2 => {
-            let length = usize::try_from(varint(bytes)?).map_err(|_| Malformed::Truncated)?;
-            Value::Bytes(take(bytes, length)?)
-        }
-        5 => take(bytes, 4).map(|_| Value::Fixed)?,
-        other => return Err(Malformed::WireType(other)),
-    };
-    Ok((tag >> 3, value))
-}
-
-fn take<'a>(bytes: &mut &'a [u8], length: usize) -> Result<&'a [u8], Malformed> {
-    let (taken, rest) = bytes.split_at_checked(length).ok_or(Malformed::Truncated)?;
-    *bytes = rest;
-    Ok(taken)
-}
-
-fn varint(bytes: &mut &[u8]) -> Result<u64, Malformed> {
-    let mut number = 0u64;
-    for shift in (0..64).step_by(7) {
-        let (&byte, rest) = bytes.split_first().ok_or(Malformed::Truncated)?;
-        *bytes = rest;
-        number |= u64::from(byte & 0x7f) << shift;
-        if byte < 0x80 {
-            return Ok(number);
-        }
-    }
-    Err(Malformed::Varint)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
+    use super::types::Type;
     use super::*;
 
     fn number(field: u64, value: u64) -> Vec<u8> {
@@ -361,6 +339,55 @@ mod tests {
         );
     }
 
+    fn value_info(name: &str, type_proto: &[u8]) -> Vec<u8> {
+        [message(1, name.as_bytes()), message(2, type_proto)].concat()
+    }
+
+    #[test]
+    fn inputs_and_outputs_say_their_types_and_whether_they_have_a_shape() {
+        let float = message(1, &number(1, 1));
+        let scalar = message(1, &[number(1, 1), message(2, &[])].concat());
+        let map = message(5, &[number(1, 7), message(2, &float)].concat());
+        let graph = [
+            message(11, &value_info("any", &float)),
+            message(11, &value_info("scalar", &scalar)),
+            message(11, &value_info("seq", &message(4, &message(1, &map)))),
+            message(11, &value_info("maybe", &message(9, &message(1, &scalar)))),
+            message(11, &value_info("sparse", &message(8, &number(1, 11)))),
+            message(11, &value_info("odd", &message(1, &number(1, 17)))),
+            message(5, &weight("scalar")),
+            message(12, &message(1, b"unsaid")),
+        ]
+        .concat();
+        let model = |version| [number(1, version), message(7, &graph)].concat();
+        let bytes = model(8);
+        let contents = read(&bytes).unwrap();
+        let inputs: Vec<_> = contents.inputs.iter().map(|port| (port.name, port.kind.to_string())).collect();
+        let expected = [
+            ("any", "tensor(float)"),
+            ("scalar", "tensor(float)"),
+            ("seq", "sequence(map(int64,tensor(float)))"),
+            ("maybe", "optional(tensor(float))"),
+            ("sparse", "sparse_tensor(double)"),
+            ("odd", "tensor(float8e4m3fn)"),
+        ];
+        assert_eq!(inputs, expected.map(|(name, kind)| (name, kind.to_owned())));
+        let ranked = |at: usize| matches!(contents.inputs[at].kind, Type::Tensor { ranked: true, .. });
+        assert!(!ranked(0) && ranked(1));
+        assert_eq!(contents.outputs, [Port { name: "unsaid", kind: Type::Unsaid }]);
+        assert!(contents.is_overridable("scalar") && !contents.is_overridable("any"));
+        assert!(!read(&model(3)).unwrap().is_overridable("scalar"), "the old format lists all weights as inputs");
+    }
+
+    #[test]
+    fn a_type_nested_without_end_is_an_error() {
+        let mut kind = message(1, &number(1, 1));
+        for _ in 0..=MAX_DEPTH {
+            kind = message(4, &message(1, &kind));
+        }
+        assert_eq!(read(&message(7, &message(11, &value_info("x", &kind)))), Err(Malformed::Depth));
+    }
+
     #[test]
     fn a_weight_whose_bytes_do_not_fit_its_shape_is_left_to_onnx_runtime() {
         let tensor = [number(1, 3), number(2, 1), message(8, b"w"), message(9, &[0; 8])].concat();
@@ -391,6 +418,7 @@ mod tests {
             let _ = read(&bytes);
             let _ = read(&message(7, &bytes));
             let _ = read(&message(7, &message(5, &bytes)));
+            let _ = read(&message(7, &message(11, &message(2, &bytes))));
         }
     }
 }
