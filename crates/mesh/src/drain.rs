@@ -66,7 +66,7 @@ pub enum Step {
     Deregister,
     /// Serving on, while those who had not heard still call.
     Settle,
-    /// Health watches, catalogue watches and reflection end.
+    /// Health watches, catalogue watches and reflection end; `ModelStreamInfer` takes no more requests.
     EndStreams,
     /// No new connections, GOAWAY, waiting for the calls that run.
     Finish,

@@ -8,6 +8,7 @@ pub mod dial;
 pub mod drain;
 pub mod errors;
 pub mod health;
+pub mod inference;
 mod layer;
 pub mod limits;
 pub mod logs;

@@ -13,7 +13,11 @@ const LONGEST: prost_types::Duration = prost_types::Duration { seconds: 315_576_
 /// A card as clients and routers see it.
 pub fn card(card: &Card) -> v1::Card {
     let values = |values: &Vec<String>| v1::Values { values: values.clone() };
-    let model = |model: &ModelRef| v1::ModelRef { name: model.name.clone(), digest: model.digest.clone() };
+    let model = |model: &ModelRef| v1::ModelRef {
+        name: model.name.clone(),
+        version: model.version.clone(),
+        digest: model.digest.clone(),
+    };
     v1::Card {
         expert: card.expert.clone(),
         version: card.version.clone(),

@@ -22,6 +22,10 @@ use crate::{errors::Refusal, methods::Methods};
 
 const HEADER: &str = "grpc-timeout";
 
+/// Calls that end when a model is there, or gone: the work of an operator, who sets no deadline and waits.
+const LOADS: [&str; 2] =
+    ["/inference.GRPCInferenceService/RepositoryModelLoad", "/inference.GRPCInferenceService/RepositoryModelUnload"];
+
 /// When a call must have been answered. In the extensions of every request that came through `serve`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Deadline(Instant);
@@ -51,6 +55,11 @@ impl Deadline {
 pub struct Deadlines {
     pub default: Duration,
     pub max: Duration,
+}
+
+impl Deadlines {
+    /// Reading some gigabytes and warming them up.
+    const OF_LOADS: Self = Self { default: Duration::from_mins(10), max: Duration::from_mins(10) };
 }
 
 impl Default for Deadlines {
@@ -95,7 +104,8 @@ impl<S: Service<Request, Response = Response>> Service<Request> for WithDeadline
                 return Bounded::Refused { status: Some(refusal.into_status()) };
             }
         };
-        let Deadlines { default, max } = self.layer.deadlines;
+        let loads = LOADS.contains(&request.uri().path());
+        let Deadlines { default, max } = if loads { Deadlines::OF_LOADS } else { self.layer.deadlines };
         let timeout = asked.unwrap_or(default).min(max);
         if timeout.is_zero() {
             return Bounded::Refused { status: Some(exceeded()) };
@@ -148,13 +158,13 @@ where
     }
 }
 
-fn exceeded() -> Status {
+pub(crate) fn exceeded() -> Status {
     Refusal::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "the deadline passed before there was an answer")
         .into_status()
 }
 
 /// The timeout that the client asks for, as the gRPC wire format has it: at most eight digits and a unit.
-fn asked(headers: &HeaderMap) -> Result<Option<Duration>, Refusal> {
+pub(crate) fn asked(headers: &HeaderMap) -> Result<Option<Duration>, Refusal> {
     let Some(value) = headers.get(HEADER) else {
         return Ok(None);
     };

@@ -68,6 +68,9 @@ pub struct Price {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelRef {
     pub name: String,
+    /// An integer as text; empty where the writer did not know versions.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub version: String,
     /// SHA-256 of the model's manifest, lower-case hexadecimal.
     pub digest: String,
 }
@@ -177,7 +180,7 @@ mod tests {
             price: None,
             idempotent: true,
             hedge: false,
-            models: vec![ModelRef { name: "minilm-l6".into(), digest: "ab".into() }],
+            models: vec![ModelRef { name: "minilm-l6".into(), version: "1".into(), digest: "ab".into() }],
         }
     }
 

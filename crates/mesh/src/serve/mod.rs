@@ -165,7 +165,8 @@ impl Server {
     }
 
     /// Cancelling it ends health `Watch`, `WatchExperts` and reflection streams, which nothing else ends: see
-    /// `drain`. [`Server::serve`] cancels it when it stops, at the latest.
+    /// `drain`. A service whose streams owe replies ends their intake on it, see [`crate::inference::replies`].
+    /// [`Server::serve`] cancels it when it stops, at the latest.
     pub fn long_streams(&self) -> CancellationToken {
         self.long_streams.clone()
     }

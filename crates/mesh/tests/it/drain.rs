@@ -18,10 +18,10 @@ use tonic_reflection::pb::v1::{
 
 use crate::support::{Catalog, Running, until};
 
-const AT_ONCE: drain::Options =
+pub(crate) const AT_ONCE: drain::Options =
     drain::Options { registry: Duration::from_secs(5), settle: Duration::ZERO, budget: Duration::from_mins(1) };
 
-async fn leave(server: &mut Running, options: drain::Options) -> drain::Report {
+pub(crate) async fn leave(server: &mut Running, options: drain::Options) -> drain::Report {
     let readiness = server.readiness.clone();
     let leaving = Leaving {
         readiness: &readiness,

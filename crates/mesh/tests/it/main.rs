@@ -5,6 +5,8 @@ mod admin;
 #[cfg(test)]
 mod drain;
 #[cfg(test)]
+mod inference;
+#[cfg(test)]
 mod serve;
 #[cfg(test)]
 mod support;

@@ -86,13 +86,15 @@ impl Running {
     }
 
     pub(crate) async fn start_with_grace(catalog: Catalog, options: Options, grace: Duration) -> Self {
+        Self::start_adding(options, grace, |server| server.add_service(CatalogServiceServer::new(catalog))).await
+    }
+
+    pub(crate) async fn start_adding(options: Options, grace: Duration, add: impl FnOnce(Server) -> Server) -> Self {
         let readiness = Readiness::new("catalog").with_services(["consilium.v1.CatalogService"]);
         let metrics = Metrics::new();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let server = Server::new(listener, options)
-            .with_metrics(&metrics)
-            .with_health([readiness.clone()])
-            .add_service(CatalogServiceServer::new(catalog));
+        let server = Server::new(listener, options).with_metrics(&metrics).with_health([readiness.clone()]);
+        let server = add(server);
         let (address, stop) = (server.local_addr().unwrap(), CancellationToken::new());
         let (long_streams, in_flight) = (server.long_streams(), server.in_flight());
         let mut running = JoinSet::new();

@@ -57,6 +57,15 @@ async fn the_deadline_is_what_was_asked_for_up_to_the_maximum_else_the_default()
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_loads_a_model_and_says_nothing_waits_for_it() {
+    for path in LOADS {
+        assert!(layer().methods.name(path).ends_with(path.trim_start_matches('/')), "{path} is no method");
+        assert_eq!(stuck(path, None).await.0, Some(Deadlines::OF_LOADS.default));
+        assert_eq!(stuck(path, Some("3S")).await.0, Some(Duration::from_secs(3)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn time_that_is_already_over_reaches_no_handler() {
     let (seen, status) = stuck("/a.B/C", Some("0n")).await;
     assert_eq!((seen, status.code()), (None, Code::DeadlineExceeded));
