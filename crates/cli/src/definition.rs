@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use consilium_engine::EngineOptions;
 use consilium_mesh::config::{self, Mistake, Mistakes, Overlay, Source};
 use serde_json::Value;
 
@@ -47,12 +48,18 @@ impl Definition {
         }
     }
 
-    /// The directories of all models that the mesh uses, the gate's encoder first, each once.
-    pub fn models(&self) -> Vec<(&str, PathBuf)> {
-        let names = std::iter::once(self.config.gate.encoder.as_str())
-            .chain(self.experts.iter().map(|expert| expert.task.model.as_str()));
+    /// All packaged models that the mesh uses, the gate's encoder first, each once: its name, its directory, and how the
+    /// first who uses it wants it run.
+    pub fn models(&self) -> Vec<(&str, PathBuf, EngineOptions)> {
+        let experts = self.experts.iter().filter_map(|expert| {
+            let name = expert.task.packaged()?;
+            Some((name, expert.task.engine(EngineOptions::default())))
+        });
+        let all = std::iter::once((self.config.gate.encoder.as_str(), EngineOptions::default())).chain(experts);
         let mut seen = BTreeSet::new();
-        names.filter(|name| seen.insert(*name)).map(|name| (name, self.config.models.join(name))).collect()
+        all.filter(|(name, _)| seen.insert(*name))
+            .map(|(name, options)| (name, self.config.models.join(name), options))
+            .collect()
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use consilium_engine::{Engine, EngineOptions, Store, StoreOptions};
+use consilium_engine::{Engine, Store, StoreOptions};
 use consilium_expert as expert;
 use consilium_mesh::{
     admin::Admin,
@@ -294,6 +294,7 @@ impl Starting {
             let mut options = expert::Options::new(config.clone(), &self.definition.config.models);
             options.metrics = metrics.clone();
             options.serve.reflection = self.definition.config.reflection;
+            options.serve.limits.max_message_bytes = self.definition.config.max_message_bytes;
             options.drain = drain::Options { settle, budget: mesh.grace, ..drain::Options::default() };
             let service = expert::Service::new(options, listener, self.store.clone(), Arc::clone(registry));
             services.push((config.clone(), service));
@@ -306,9 +307,9 @@ impl Starting {
         let mut engines = HashMap::new();
         let mut trouble = Trouble::new("the mesh's models cannot be used")
             .with_hint("`make setup` builds the models of the example meshes");
-        for (name, dir) in self.definition.models() {
+        for (name, dir, options) in self.definition.models() {
             let step = self.progress.step(format!("model {name}"));
-            match self.store.load(&dir, EngineOptions::default()).await {
+            match self.store.load(&dir, options).await {
                 Ok(engine) => {
                     step.done(&executors(engine.cost().executors));
                     engines.insert(name.to_owned(), engine);
@@ -334,7 +335,7 @@ impl Starting {
             let step = self.progress.step(format!("expert {}", config.name));
             match service.start().await {
                 Ok(handle) => {
-                    step.done(&format!("{} on {}", config.task.kind.as_str(), config.task.model));
+                    step.done(&doing(&config));
                     experts.push(Expert { config, handle });
                 }
                 Err(error) => {
@@ -345,6 +346,11 @@ impl Starting {
         }
         if trouble.details.is_empty() { Ok(()) } else { Err(unusable(trouble)) }
     }
+}
+
+fn doing(config: &expert::Config) -> String {
+    let kind = config.task.kind().as_str();
+    config.task.packaged().map_or_else(|| kind.to_owned(), |model| format!("{kind} on {model}"))
 }
 
 fn router_ended(ended: Option<Result<Result<drain::Report, router::Error>, tokio::task::JoinError>>) -> Error {

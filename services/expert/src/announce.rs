@@ -1,15 +1,18 @@
-//! What an expert tells the registry: the card of its version, the record of its process. Pure.
+//! What an expert tells the registry: the card of its version, the record of its process, and what changes in it later.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
-use consilium_engine::{CostTable, Engine, Unit};
+use consilium_engine::{CostTable, Unit};
 use consilium_mesh::{
     limits,
-    registry::{Card, Cost, CostUnit, ModelRef, RECORD_SCHEMA, Record, State, Track},
+    registry::{Card, Cost, CostUnit, ModelRef, RECORD_SCHEMA, Record, Registration, State, Track},
 };
+use tokio::{sync::Mutex, time::timeout};
 
 use crate::{Config, Error, server::Identity};
 
+/// For the registry to take a change of the record before work goes on.
+const PATIENCE: Duration = Duration::from_secs(2);
 const SOFTWARE: &str = concat!("consilium/", env!("CARGO_PKG_VERSION"));
 
 /// How an instance wants to be found.
@@ -27,40 +30,36 @@ pub struct Announcement {
     pub server_name: String,
 }
 
-/// What `config` says of the expert, over the models that it was loaded with.
-pub fn card(config: &Config, models: &[&Engine]) -> Card {
+/// What `config` says of the expert, and the models that are a part of its version. The models of a repository are not:
+/// instances of one version may have different ones, so that only the record names them.
+pub fn card(config: &Config, models: Vec<ModelRef>) -> Card {
     Card {
         expert: config.name.clone(),
         version: config.version.clone(),
         summary: config.summary.clone(),
         examples: config.examples.clone(),
         serves: config.serves.clone(),
-        accepts: vec![config.task.kind.reads().modality().to_owned()],
-        task: config.task.kind.as_str().to_owned(),
+        accepts: vec![config.task.kind().reads().modality().to_owned()],
+        task: config.task.kind().as_str().to_owned(),
         slo: config.slo,
         price: config.price.clone(),
         idempotent: config.idempotent,
         hedge: config.hedge,
-        models: models.iter().map(|engine| model(engine)).collect(),
+        models,
     }
 }
 
 /// What warm-up measured, for predicting how long a call will take.
-pub(crate) struct Measured<'a> {
-    pub(crate) cost: &'a CostTable,
+#[derive(Debug, Default)]
+pub(crate) struct Measured {
+    /// `None` where no model is loaded.
+    pub(crate) cost: Option<CostTable>,
     /// 0 when unknown.
     pub(crate) bytes_per_unit: f64,
 }
 
-/// The record of an instance that is called at `address` and serves `card`.
-pub(crate) fn record(
-    identity: &Identity,
-    card: &Card,
-    announcement: &Announcement,
-    address: String,
-    measured: &Measured<'_>,
-) -> Record {
-    let cost = measured.cost;
+/// The record of an instance that is called at `address`. It serves no models yet: see [`serving`].
+pub(crate) fn record(identity: &Identity, announcement: &Announcement, address: String) -> Record {
     Record {
         schema: RECORD_SCHEMA,
         instance: identity.instance.clone(),
@@ -71,15 +70,65 @@ pub(crate) fn record(
         state: State::Serving,
         track: announcement.track,
         card_digest: String::new(), // Filled in from the card by the registry.
-        models: card.models.clone(),
+        models: Vec::new(),
         zone: announcement.zone.clone(),
         tls: identity.tls,
         server_name: announcement.server_name.clone(),
+        executors: 0,
+        batch_units: 0,
+        cost: Cost::default(),
+        keepalive_ms: Some(limits::KEEPALIVE.as_millis() as u64),
+        software: SOFTWARE.to_owned(),
+    }
+}
+
+/// `record` as it is while `models` are served.
+pub(crate) fn serving(record: Record, models: Vec<ModelRef>, measured: &Measured) -> Record {
+    let Some(cost) = &measured.cost else {
+        return Record { models, executors: 0, batch_units: 0, cost: Cost::default(), ..record };
+    };
+    Record {
+        models,
         executors: cost.executors,
         batch_units: cost.batch_units,
         cost: Cost { unit: unit(cost), points: cost.points.clone(), bytes_per_unit: measured.bytes_per_unit },
-        keepalive_ms: Some(limits::KEEPALIVE.as_millis() as u64),
-        software: SOFTWARE.to_owned(),
+        ..record
+    }
+}
+
+/// An instance that the registry knows, and what it knows of it.
+#[derive(Debug)]
+pub(crate) struct Announced {
+    registration: Box<dyn Registration>,
+    /// `None` once the instance is about to leave: an update would say that it serves.
+    record: Mutex<Option<Record>>,
+}
+
+impl Announced {
+    pub(crate) fn new(registration: Box<dyn Registration>, record: Record) -> Announced {
+        Announced { registration, record: Mutex::new(Some(record)) }
+    }
+
+    /// Other models are served from now on. A registry that takes its time hears of it later.
+    pub(crate) async fn models(&self, models: Vec<ModelRef>, cost: Option<CostTable>) {
+        let mut announced = self.record.lock().await;
+        let Some(record) = announced.take() else { return };
+        let record = serving(record, models, &Measured { cost, bytes_per_unit: 0.0 });
+        match timeout(PATIENCE, self.registration.update(record.clone())).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                let error: &(dyn std::error::Error + 'static) = &error;
+                tracing::warn!(error, "the registry does not take the models");
+            }
+            Err(_) => tracing::warn!("the registry has not heard of the models yet"),
+        }
+        *announced = Some(record);
+    }
+
+    /// What takes the instance out of the registry. Nothing changes its record any more.
+    pub(crate) async fn leaving(&self) -> &dyn Registration {
+        self.record.lock().await.take();
+        &*self.registration
     }
 }
 
@@ -90,10 +139,6 @@ pub(crate) fn address(announcement: &Announcement, listening: SocketAddr) -> Res
         None if listening.ip().is_unspecified() => Err(Error::NoAddress { listening }),
         None => Ok(listening.to_string()),
     }
-}
-
-fn model(engine: &Engine) -> ModelRef {
-    ModelRef { name: engine.manifest().name.clone(), digest: engine.digest().to_owned() }
 }
 
 fn unit(cost: &CostTable) -> CostUnit {

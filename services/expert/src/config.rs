@@ -2,11 +2,15 @@
 //! but the files that the configuration names are read, so that all mistakes come out together.
 
 mod check;
+mod task;
 
 use std::{
     collections::BTreeMap,
+    num::NonZeroUsize,
     path::{Path, PathBuf},
 };
+
+use consilium_engine::EngineOptions;
 
 use consilium_mesh::{
     config::{Mistakes, Overlay, Source},
@@ -31,23 +35,74 @@ pub struct Config {
     pub price: Option<Price>,
 }
 
-/// What the expert does, and the model it does it with.
+/// What the expert does, and with which models. Those called `model` are names of directories among the models.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TaskConfig {
-    pub kind: TaskKind,
-    /// The name of a directory among the models.
-    pub model: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TaskKind {
-    Embed,
-    Classify,
+pub enum TaskConfig {
+    Embed {
+        model: String,
+    },
+    Classify {
+        model: String,
+    },
     /// The best `top` passages of the file `knowledge`.
     Retrieve {
+        model: String,
         knowledge: PathBuf,
         top: usize,
     },
+    Tensors {
+        models: TensorModels,
+        /// Rows that may run together, 1 for never joining requests; `None` for the engine's own default.
+        batch_rows: Option<NonZeroUsize>,
+    },
+}
+
+/// Where the models of a task of kind `tensors` are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TensorModels {
+    /// One, a directory among the models: a part of the expert's version.
+    Packaged(String),
+    /// Any number, in a directory of the expert's own.
+    Repository(Repository),
+}
+
+/// A directory `<model>/<version>/model.onnx`, of which the highest version of each model is served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Repository {
+    pub dir: PathBuf,
+    /// The model that answers under the expert's own name.
+    pub default: Option<String>,
+    /// What is loaded at the start.
+    pub load: Load,
+    pub control: Control,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Load {
+    All,
+    These(Vec<String>),
+}
+
+/// Whether clients may load and unload models.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Control {
+    None,
+    Explicit,
+}
+
+/// The models of a task of any kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs<'a> {
+    /// A directory among the models.
+    Packaged(&'a str),
+    Repository(&'a Repository),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TaskKind {
+    Embed,
+    Classify,
+    Retrieve,
     Tensors,
 }
 
@@ -70,20 +125,58 @@ impl Config {
     }
 }
 
+impl TaskConfig {
+    pub fn kind(&self) -> TaskKind {
+        match self {
+            TaskConfig::Embed { .. } => TaskKind::Embed,
+            TaskConfig::Classify { .. } => TaskKind::Classify,
+            TaskConfig::Retrieve { .. } => TaskKind::Retrieve,
+            TaskConfig::Tensors { .. } => TaskKind::Tensors,
+        }
+    }
+
+    /// Where its models come from.
+    pub fn needs(&self) -> Needs<'_> {
+        match self {
+            TaskConfig::Embed { model }
+            | TaskConfig::Classify { model }
+            | TaskConfig::Retrieve { model, .. }
+            | TaskConfig::Tensors { models: TensorModels::Packaged(model), .. } => Needs::Packaged(model),
+            TaskConfig::Tensors { models: TensorModels::Repository(repository), .. } => Needs::Repository(repository),
+        }
+    }
+
+    /// The directory among the models that it needs; `None` for a task with a repository of its own.
+    pub fn packaged(&self) -> Option<&str> {
+        match self.needs() {
+            Needs::Packaged(model) => Some(model),
+            Needs::Repository(_) => None,
+        }
+    }
+
+    /// What `base` becomes for the models of this task.
+    pub fn engine(&self, base: EngineOptions) -> EngineOptions {
+        match self {
+            TaskConfig::Tensors { batch_rows: Some(rows), .. } => EngineOptions { batch_rows: rows.get(), ..base },
+            _ => base,
+        }
+    }
+}
+
 impl TaskKind {
     /// As in `expert.yaml` and in the card.
-    pub fn as_str(&self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             TaskKind::Embed => "embed",
             TaskKind::Classify => "classify",
-            TaskKind::Retrieve { .. } => "retrieve",
+            TaskKind::Retrieve => "retrieve",
             TaskKind::Tensors => "tensors",
         }
     }
 
-    pub fn reads(&self) -> Reads {
+    pub fn reads(self) -> Reads {
         match self {
-            TaskKind::Embed | TaskKind::Classify | TaskKind::Retrieve { .. } => Reads::Text,
+            TaskKind::Embed | TaskKind::Classify | TaskKind::Retrieve => Reads::Text,
             TaskKind::Tensors => Reads::Tensors,
         }
     }

@@ -4,12 +4,17 @@ use std::{fmt, path::PathBuf};
 
 use consilium_engine::Engine;
 
-use crate::{knowledge::Mistake, task::Failure};
+use crate::{Unserved, knowledge::Mistake, task::Failure};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("the model cannot be loaded")]
     Model(#[source] consilium_engine::Error),
+    /// Every model of the repository that cannot be loaded, and why.
+    #[error("{}", Failed(failed))]
+    Models { failed: Vec<(String, consilium_engine::Error)> },
+    #[error("the task has no model")]
+    Task(#[source] Unserved),
     #[error("the model {model} {problem}")]
     Unfit { model: String, problem: String },
     #[error("{} cannot be read", path.display())]
@@ -38,6 +43,24 @@ pub enum Error {
 impl Error {
     pub(crate) fn unfit(engine: &Engine, problem: &str) -> Error {
         Error::Unfit { model: engine.manifest().name.clone(), problem: problem.to_owned() }
+    }
+}
+
+/// With its causes: each of several errors has its own.
+struct Failed<'a>(&'a [(String, consilium_engine::Error)]);
+
+impl fmt::Display for Failed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("models of the repository cannot be loaded")?;
+        for (index, (name, error)) in self.0.iter().enumerate() {
+            write!(f, "{} {name}: {error}", if index == 0 { ":" } else { ";" })?;
+            let mut source = std::error::Error::source(error);
+            while let Some(cause) = source {
+                write!(f, ": {cause}")?;
+                source = cause.source();
+            }
+        }
+        Ok(())
     }
 }
 

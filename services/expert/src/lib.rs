@@ -26,14 +26,17 @@
 //! Several experts of one process are several `Service`s over the same `Store`: a model that they share is loaded
 //! once. `run` is the whole life of one of them, for a `main`. Admin ports take [`Service::readiness`].
 //!
-//! What lives where: `config` reads `expert.yaml`; `service` starts and stops; `server` (with `wire` and `status`)
-//! speaks protobuf; `task` is what experts do with a query; `knowledge` is what `retrieve` searches; `program` is an expert
-//! as a process of its own.
+//! What lives where: `config` reads `expert.yaml`; `service` starts and stops; `server` speaks `consilium.v1` and
+//! `inference` the Open Inference Protocol, which with `wire` and `status` are all that knows protobuf; `task` is what
+//! experts do with a query; `models` is what raw models they serve; `knowledge` is what `retrieve` searches; `program` is
+//! an expert as a process of its own.
 
 mod announce;
 mod config;
 mod error;
+mod inference;
 mod knowledge;
+mod models;
 pub mod program;
 mod server;
 mod service;
@@ -42,7 +45,8 @@ pub mod task;
 mod wire;
 
 pub use announce::{Announcement, card};
-pub use config::{Config, Reads, TaskConfig, TaskKind};
+pub use config::{Config, Control, Load, Needs, Reads, Repository, TaskConfig, TaskKind, TensorModels};
 pub use error::Error;
 pub use knowledge::{Knowledge, Mistake};
+pub use models::Unserved;
 pub use service::{Handle, Options, Service, run};

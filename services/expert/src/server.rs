@@ -1,11 +1,11 @@
-//! `consilium.v1.ExpertService` over one task. With `wire.rs` and `status.rs` the only files that know protobuf.
+//! `consilium.v1.ExpertService` over one task. With `inference`, `wire` and `status` all that knows protobuf.
 
 use std::{
     pin::Pin,
     sync::{Arc, OnceLock},
 };
 
-use consilium_mesh::{Deadline, message, registry::Card};
+use consilium_mesh::{Deadline, inference::Statistics, message, registry::Card};
 use consilium_proto::v1::{self, expert_service_server::ExpertService};
 use futures::{Stream, StreamExt};
 use tokio::time::{Instant, timeout_at};
@@ -13,6 +13,7 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     config::Reads,
+    models::{Models, control::Control},
     status::Refused,
     task::{Answer, Context, Delta, Task, Timings},
     wire,
@@ -41,6 +42,17 @@ pub(crate) struct Identity {
 pub(crate) struct Ready {
     pub(crate) card: Card,
     pub(crate) task: Arc<dyn Task>,
+    pub(crate) models: Arc<Models>,
+    /// What changes the models, where that is allowed.
+    pub(crate) control: Option<Control>,
+    /// Of the texts that came over the Open Inference Protocol.
+    pub(crate) texts: Statistics,
+}
+
+impl Ready {
+    pub(crate) fn new(card: Card, task: Arc<dyn Task>, models: Arc<Models>, control: Option<Control>) -> Ready {
+        Ready { card, task, models, control, texts: Statistics::default() }
+    }
 }
 
 impl Server {
@@ -166,5 +178,7 @@ fn deadline<T>(request: &Request<T>) -> Option<Instant> {
     Deadline::of(request.extensions()).map(Deadline::instant)
 }
 
+#[cfg(test)]
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,7 @@
-//! An expert's life: bind → load and verify → warm up → SERVING → register, and the ordered way out.
+//! An expert's life: bind → load and verify → warm up → SERVING → register, and the ordered way out. What it loads is in
+//! `load`.
+
+mod load;
 
 use std::{
     net::SocketAddr,
@@ -7,28 +10,34 @@ use std::{
     time::Duration,
 };
 
-use consilium_engine::{Call, Engine, EngineOptions, Error as EngineError, Kind, Store};
+use consilium_engine::{EngineOptions, Store};
 use consilium_mesh::{
     drain,
     health::{Latch, Readiness},
     metrics::Metrics,
-    registry::{Registration, Registry},
+    registry::Registry,
     serve,
 };
-use consilium_proto::v1::expert_service_server::{ExpertServiceServer, SERVICE_NAME};
-use tokio::{net::TcpListener, task::JoinSet, time::Instant};
+use consilium_proto::{
+    inference::grpc_inference_service_server::{self, GrpcInferenceServiceServer},
+    v1::expert_service_server::{self, ExpertServiceServer},
+};
+use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
+use tonic::codec::CompressionEncoding;
 use uuid::Uuid;
 
+use self::load::Loaded;
 use crate::{
-    Announcement, Config, Error, announce,
+    Announcement, Config, Error,
+    announce::{self, Announced},
+    inference::Inference,
     server::{Identity, Ready, Server},
     task,
 };
 
-/// Texts that are enough for an average, and how long each may wait where others keep the model busy.
-const SAMPLES: usize = 16;
-const SAMPLE_PATIENCE: Duration = Duration::from_mins(1);
+/// What is served, as health knows it beside the expert's own name.
+const SERVICES: [&str; 2] = [expert_service_server::SERVICE_NAME, grpc_inference_service_server::SERVICE_NAME];
 
 /// Everything about one expert that does not depend on the process it runs in.
 #[derive(Clone, Debug)]
@@ -75,7 +84,7 @@ pub struct Handle {
     address: SocketAddr,
     identity: Arc<Identity>,
     ready: Arc<OnceLock<Ready>>,
-    registration: Box<dyn Registration>,
+    announced: Arc<Announced>,
     options: drain::Options,
     running: Running,
 }
@@ -109,7 +118,7 @@ pub async fn run(service: Service, stop: CancellationToken) -> Result<(), Error>
 
 impl Service {
     pub fn new(options: Options, listener: TcpListener, store: Store, registry: Arc<dyn Registry>) -> Service {
-        let readiness = Readiness::new(options.config.name.as_str()).with_services([SERVICE_NAME]);
+        let readiness = Readiness::new(options.config.name.as_str()).with_services(SERVICES);
         let loaded = readiness.latch("model");
         Service { options, listener, store, registry, readiness, loaded }
     }
@@ -131,31 +140,31 @@ impl Service {
         let address = server.local_addr().map_err(Error::Serve)?;
         let announced = announce::address(&options.announcement, address)?;
         let identity = Arc::new(Identity::new(&options));
-        let mut running =
-            Running::start(server, &options, readiness, Server::new(Arc::clone(&identity), Arc::clone(&ready)));
+        let mut running = Running::start(server, &options, readiness, Arc::clone(&identity), Arc::clone(&ready));
 
         let starting = async {
-            let model = options.models.join(&options.config.task.model);
-            let engine = store.load(&model, options.engine.clone()).await.map_err(Error::Model)?;
-            let task = task::build(&options.config.task.kind, engine.clone()).await?;
-            let card = announce::card(&options.config, &[&engine]);
-            let bytes_per_unit = bytes_per_token(&options.config, &engine).await.map_err(Error::Model)?;
-            let measured = announce::Measured { cost: engine.cost(), bytes_per_unit };
-            let record = announce::record(&identity, &card, &options.announcement, announced, &measured);
+            let Loaded { models, control, measured } = load::load(&options, store).await?;
+            let (control, controller) = control.unzip();
+            let task = task::build(&options.config.task, &models).await?;
+            // The models of a repository are the instance's own.
+            let packaged = if models.are_packaged() { models.refs() } else { Vec::new() };
+            let card = announce::card(&options.config, packaged);
+            let record = announce::record(&identity, &options.announcement, announced);
+            let record = announce::serving(record, models.refs(), &measured);
             // Set before SERVING is said, so that the first call after it finds an expert.
             let knowledge = task.knowledge().cloned();
-            if ready.set(Ready { card: card.clone(), task }).is_err() {
+            if ready.set(Ready::new(card.clone(), task, models, control)).is_err() {
                 tracing::error!("an expert was made ready twice");
             }
             loaded.set();
-            let registration = registry.register(card, record).await.map_err(Error::Register)?;
-            Ok::<_, Error>((registration, knowledge))
+            let registration = registry.register(card, record.clone()).await.map_err(Error::Register)?;
+            Ok::<_, Error>((Announced::new(registration, record), knowledge, controller))
         };
         let started = tokio::select! {
             started = starting => started,
             error = running.failed() => Err(error),
         };
-        let (registration, knowledge) = match started {
+        let (announced, knowledge, controller) = match started {
             Ok(started) => started,
             Err(error) => {
                 // Whoever watches the readiness must not take it for one that serves.
@@ -164,6 +173,14 @@ impl Service {
                 return Err(error);
             }
         };
+        let announced = Arc::new(announced);
+        if let Some(controller) = controller {
+            let (announced, stop) = (Arc::downgrade(&announced), running.stop.clone());
+            running.tasks.spawn(async move {
+                controller.run(announced, stop).await;
+                Ok(())
+            });
+        }
         if let Some(knowledge) = knowledge {
             let stop = running.stop.clone();
             running.tasks.spawn(async move {
@@ -172,7 +189,7 @@ impl Service {
             });
         }
         tracing::info!(expert = identity.expert, instance = identity.instance, %address, "in service");
-        Ok(Handle { address, identity, ready, registration, options: options.drain, running })
+        Ok(Handle { address, identity, ready, announced, options: options.drain, running })
     }
 }
 
@@ -222,7 +239,7 @@ impl Handle {
         let Running { readiness, tasks, stop, long_streams, in_flight } = &mut self.running;
         let leaving = drain::Leaving {
             readiness,
-            registration: Some(&*self.registration),
+            registration: Some(self.announced.leaving().await),
             long_streams: long_streams.clone(),
             stop: stop.clone(),
             in_flight: in_flight.clone(),
@@ -239,10 +256,32 @@ impl Handle {
 }
 
 impl Running {
-    fn start(server: serve::Server, options: &Options, readiness: Readiness, expert: Server) -> Running {
+    fn start(
+        server: serve::Server,
+        options: &Options,
+        readiness: Readiness,
+        identity: Arc<Identity>,
+        ready: Arc<OnceLock<Ready>>,
+    ) -> Running {
         let limit = options.serve.limits.max_message_bytes;
-        let expert = ExpertServiceServer::new(expert).max_decoding_message_size(limit).max_encoding_message_size(limit);
-        let server = server.with_metrics(&options.metrics).with_health([readiness.clone()]).add_service(expert);
+        let inference = Inference {
+            identity: Arc::clone(&identity),
+            ready: Arc::clone(&ready),
+            readiness: readiness.clone(),
+            deadlines: options.serve.deadlines,
+            end: server.long_streams(),
+        };
+        let inference = GrpcInferenceServiceServer::new(inference)
+            .max_decoding_message_size(limit)
+            .max_encoding_message_size(limit)
+            // What Triton's clients can ask for. Answers are compressed for none: tensors hardly shrink.
+            .accept_compressed(CompressionEncoding::Gzip)
+            .accept_compressed(CompressionEncoding::Deflate);
+        let expert = ExpertServiceServer::new(Server::new(identity, ready))
+            .max_decoding_message_size(limit)
+            .max_encoding_message_size(limit);
+        let server = server.with_metrics(&options.metrics).with_health([readiness.clone()]);
+        let server = server.add_service(expert).add_service(inference);
         let (stop, long_streams, in_flight) = (CancellationToken::new(), server.long_streams(), server.in_flight());
         let mut tasks = JoinSet::new();
         tasks.spawn(server.serve(stop.clone(), grace(options.drain)));
@@ -258,29 +297,6 @@ impl Running {
             }
         }
     }
-}
-
-/// How long the expert's own examples are in bytes for each token that the model makes of them: what a router without
-/// the tokenizer guesses a query's cost by. 0 for models that read no text.
-async fn bytes_per_token(config: &Config, engine: &Engine) -> Result<f64, EngineError> {
-    if engine.manifest().kind != Kind::Text {
-        return Ok(0.0);
-    }
-    let (mut bytes, mut tokens) = (0, 0);
-    for text in config.examples.iter().chain([&config.summary]).take(SAMPLES) {
-        let output = match engine.text(text, Call { deadline: Instant::now() + SAMPLE_PATIENCE }).await {
-            Ok(output) => output,
-            // A neighbour keeps the model busy. That is no reason not to start: what was measured so far will do.
-            Err(EngineError::QueueFull { .. } | EngineError::DeadlineExceeded) => break,
-            Err(error) => return Err(error),
-        };
-        // What was cut off has bytes and no tokens.
-        if !output.truncated {
-            bytes += text.len();
-            tokens += output.tokens;
-        }
-    }
-    Ok(if tokens == 0 { 0.0 } else { bytes as f64 / tokens as f64 })
 }
 
 /// What is left of the drain's budget for running calls when every earlier step takes its longest: cutting them off is
@@ -309,7 +325,7 @@ impl Identity {
             version: config.version.clone(),
             instance: options.announcement.instance.clone().unwrap_or_else(|| format!("{}-{short}", config.name)),
             epoch: epoch.to_string(),
-            reads: config.task.kind.reads(),
+            reads: config.task.kind().reads(),
             tls: options.serve.tls.is_some(),
         }
     }

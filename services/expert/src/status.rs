@@ -7,7 +7,7 @@ use consilium_engine::Error as EngineError;
 use consilium_mesh::errors::Refusal;
 use tonic::{Code, Status};
 
-use crate::{task::Failure, wire::Invalid};
+use crate::{Unserved, models::control::NotDone, task::Failure, wire::Invalid};
 
 /// Why a call got no answer.
 #[derive(Debug)]
@@ -20,6 +20,16 @@ pub(crate) enum Refused {
     /// The deadline passed while the answer was made.
     Late,
     Failed(Failure),
+    /// One input of a request over the Open Inference Protocol failed: `field`, or what the engine calls it.
+    Input {
+        field: Option<String>,
+        failure: Failure,
+    },
+    /// Nobody answers for the model that was named.
+    Unserved(Unserved),
+    /// Models may not be loaded and unloaded here, and why.
+    ControlOff(&'static str),
+    NotDone(NotDone),
     /// The task ended without an answer: a defect of ours.
     NoAnswer,
     /// The server was put together without the deadline layer: a defect of ours.
@@ -38,6 +48,12 @@ impl From<Invalid> for Refused {
     }
 }
 
+impl From<Unserved> for Refused {
+    fn from(unserved: Unserved) -> Refused {
+        Refused::Unserved(unserved)
+    }
+}
+
 fn refusal(refused: Refused) -> Refusal {
     match refused {
         Refused::UnknownExpert => {
@@ -50,8 +66,58 @@ fn refusal(refused: Refused) -> Refusal {
         Refused::Late => late(),
         Refused::Failed(Failure::Engine(error)) => engine(error),
         Refused::Failed(failure @ Failure::Output { .. }) => failed(failure.to_string()),
+        // The caller named the expert, which is there.
+        Refused::Failed(Failure::Unserved(none @ Unserved::NoDefault)) => {
+            Refusal::new(Code::FailedPrecondition, "NO_DEFAULT_MODEL", none.to_string())
+        }
+        Refused::Failed(Failure::Unserved(why)) | Refused::Unserved(why) => unserved(&why),
+        Refused::Input { field, failure } => input(field, failure),
+        Refused::ControlOff(why) => Refusal::new(Code::FailedPrecondition, "MODEL_CONTROL_OFF", why),
+        Refused::NotDone(not_done) => not_done_refusal(not_done),
         Refused::NoAnswer => defect("the task ended without an answer"),
         Refused::NoDeadline => defect("the call came without a deadline"),
+    }
+}
+
+fn input(field: Option<String>, failure: Failure) -> Refusal {
+    match failure {
+        Failure::Engine(EngineError::Invalid { field: own, problem }) => {
+            let field = field.unwrap_or(own);
+            Refusal::new(Code::InvalidArgument, "INVALID_REQUEST", format!("{field}: {problem}"))
+                .with_violation(field, problem)
+        }
+        Failure::Unserved(why) => unserved(&why),
+        failure @ (Failure::Engine(_) | Failure::Output { .. }) => {
+            let refusal = refusal(Refused::Failed(failure));
+            match field {
+                Some(field) => refusal.with_metadata("input", field),
+                None => refusal,
+            }
+        }
+    }
+}
+
+fn unserved(why: &Unserved) -> Refusal {
+    let problem = why.to_string();
+    match why {
+        Unserved::Unknown | Unserved::NoDefault => {
+            Refusal::new(Code::NotFound, "UNKNOWN_MODEL", problem.clone()).with_violation("model_name", problem)
+        }
+        Unserved::Version { .. } => {
+            Refusal::new(Code::NotFound, "UNKNOWN_MODEL", problem.clone()).with_violation("model_version", problem)
+        }
+        // Elsewhere at once: another instance may have it.
+        Unserved::Unavailable(_) => {
+            Refusal::new(Code::Unavailable, "MODEL_UNAVAILABLE", problem).with_retry_after(Duration::ZERO)
+        }
+    }
+}
+
+fn not_done_refusal(not_done: NotDone) -> Refusal {
+    match not_done {
+        NotDone::Unknown => unserved(&Unserved::Unknown),
+        NotDone::NotLoadable { reasons } => Refusal::new(Code::FailedPrecondition, "MODEL_NOT_LOADABLE", reasons),
+        NotDone::Stopping => stopping(),
     }
 }
 
@@ -63,9 +129,7 @@ fn engine(error: EngineError) -> Refusal {
                 .with_retry_after(retry_after)
         }
         EngineError::DeadlineExceeded => late(),
-        EngineError::Closed => {
-            Refusal::new(Code::Unavailable, "STOPPING", "the expert is about to stop").with_retry_after(Duration::ZERO)
-        }
+        EngineError::Closed => stopping(),
         // The first three happen at loading only; what they say is about files, not about the query.
         EngineError::Runtime { .. } | EngineError::Manifest { .. } | EngineError::Model { .. } => {
             failed("the model is not usable")
@@ -88,6 +152,10 @@ fn invalid(field: &str, problem: &str) -> Refusal {
 
 fn late() -> Refusal {
     Refusal::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "the deadline passed before the answer was there")
+}
+
+fn stopping() -> Refusal {
+    Refusal::new(Code::Unavailable, "STOPPING", "the expert is about to stop").with_retry_after(Duration::ZERO)
 }
 
 fn failed(problem: impl Into<String>) -> Refusal {
@@ -118,6 +186,20 @@ mod tests {
             (engine(EngineError::Closed), Code::Unavailable, "STOPPING"),
             (engine(EngineError::Failed { problem: "out of memory".to_owned() }), Code::Internal, "MODEL_FAILED"),
             (Refused::Failed(output), Code::Internal, "MODEL_FAILED"),
+            (Refused::Unserved(Unserved::Unknown), Code::NotFound, "UNKNOWN_MODEL"),
+            (Refused::Unserved(Unserved::NoDefault), Code::NotFound, "UNKNOWN_MODEL"),
+            (Refused::Unserved(Unserved::Version { in_use: "2".to_owned() }), Code::NotFound, "UNKNOWN_MODEL"),
+            (Refused::Unserved(Unserved::Unavailable("gone".to_owned())), Code::Unavailable, "MODEL_UNAVAILABLE"),
+            (Refused::Failed(Unserved::NoDefault.into()), Code::FailedPrecondition, "NO_DEFAULT_MODEL"),
+            (Refused::ControlOff("no"), Code::FailedPrecondition, "MODEL_CONTROL_OFF"),
+            (Refused::NotDone(NotDone::Unknown), Code::NotFound, "UNKNOWN_MODEL"),
+            (Refused::NotDone(NotDone::Stopping), Code::Unavailable, "STOPPING"),
+            (
+                Refused::NotDone(NotDone::NotLoadable { reasons: "no ONNX".to_owned() }),
+                Code::FailedPrecondition,
+                "MODEL_NOT_LOADABLE",
+            ),
+            (Refused::Input { field: None, failure: Failure::Engine(full()) }, Code::ResourceExhausted, "QUEUE_FULL"),
             (Refused::NoAnswer, Code::Internal, "DEFECT"),
             (Refused::NoDeadline, Code::Internal, "DEFECT"),
         ];
@@ -139,6 +221,11 @@ mod tests {
             let error = EngineError::Invalid { field: field.to_owned(), problem: "is wrong".to_owned() };
             let violations = errors::violations(&Refused::Failed(Failure::Engine(error)).into());
             assert_eq!(violations[0].field, expected);
+        }
+        for (field, expected) in [(None, "inputs[a].shape"), (Some("inputs[text][2]"), "inputs[text][2]")] {
+            let error = EngineError::Invalid { field: "inputs[a].shape".to_owned(), problem: "is wrong".to_owned() };
+            let refused = Refused::Input { field: field.map(str::to_owned), failure: Failure::Engine(error) };
+            assert_eq!(errors::violations(&refused.into())[0].field, expected);
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Between protobuf and the expert's own types. Beside `server.rs`, the only file that knows protobuf; no I/O here.
+//! Between protobuf and the expert's own types. Beside the services' own files, all that knows
+//! protobuf; no I/O here.
 
 use std::time::Duration;
 
@@ -31,16 +32,15 @@ pub(crate) fn query(
     reads: Reads,
 ) -> Result<Query, Invalid> {
     let query = query.ok_or_else(|| invalid("query", "is missing"))?;
-    if query.text.len() > MAX_TEXT_BYTES {
-        let problem = format!("is {} bytes long; at most {MAX_TEXT_BYTES} are taken", query.text.len());
-        return Err(invalid("query.text", problem));
-    }
+    within_bounds(&query.text).map_err(|problem| invalid("query.text", problem))?;
     match reads {
-        Reads::Text if query.text.trim().is_empty() => Err(invalid("query.text", "is empty; this expert reads text")),
-        Reads::Text if !query.parts.is_empty() => {
-            Err(invalid("query.parts[0]", "is not read by this expert, which takes text only"))
+        Reads::Text => {
+            let read = text(query.text).map_err(|problem| invalid("query.text", problem))?;
+            if !query.parts.is_empty() {
+                return Err(invalid("query.parts[0]", "is not read by this expert, which takes text only"));
+            }
+            Ok(Query { vector: embedding.map(vector), ..read })
         }
-        Reads::Text => Ok(Query { text: query.text, vector: embedding.map(vector), tensors: Vec::new() }),
         Reads::Tensors if query.parts.is_empty() => {
             Err(invalid("query.parts", "is empty; this expert reads a tensor for each of its model's inputs"))
         }
@@ -49,6 +49,15 @@ pub(crate) fn query(
             Ok(Query { text: query.text, vector: None, tensors: tensors.collect::<Result<_, _>>()? })
         }
     }
+}
+
+/// A query that is a text and nothing else; or what is wrong with the text.
+pub(crate) fn text(text: String) -> Result<Query, String> {
+    within_bounds(&text)?;
+    if text.trim().is_empty() {
+        return Err("is empty; this expert reads text".to_owned());
+    }
+    Ok(Query { text, ..Query::default() })
 }
 
 pub(crate) fn answer(answer: Answer) -> v1::Answer {
@@ -70,6 +79,13 @@ pub(crate) fn timings(timings: Timings, total: Duration) -> v1::Timings {
         inference: Some(duration(timings.inference)),
         total: Some(duration(total)),
     }
+}
+
+fn within_bounds(text: &str) -> Result<(), String> {
+    if text.len() > MAX_TEXT_BYTES {
+        return Err(format!("is {} bytes long; at most {MAX_TEXT_BYTES} are taken", text.len()));
+    }
+    Ok(())
 }
 
 fn vector(embedding: v1::Embedding) -> Vector {

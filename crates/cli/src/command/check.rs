@@ -70,12 +70,11 @@ fn examine(mesh: &Path, set: Vec<String>) -> Report {
 fn models(draft: &Draft, mistakes: &mut Vec<Mistake>) -> Vec<String> {
     let Some(config) = &draft.config else { return Vec::new() };
     let mesh = draft.file.display().to_string();
-    let mut uses = vec![Use { file: mesh, path: "gate.encoder", model: &config.gate.encoder, kind: &TaskKind::Embed }];
-    uses.extend(draft.experts.iter().map(|(file, expert)| Use {
-        file: file.display().to_string(),
-        path: "task.model",
-        model: &expert.task.model,
-        kind: &expert.task.kind,
+    let mut uses = vec![Use { file: mesh, path: "gate.encoder", model: &config.gate.encoder, kind: TaskKind::Embed }];
+    // A repository is an expert's own, and was looked through with its file.
+    uses.extend(draft.experts.iter().filter_map(|(file, expert)| {
+        let model = expert.task.packaged()?;
+        Some(Use { file: file.display().to_string(), path: "task.model", model, kind: expert.task.kind() })
     }));
     let mut inspected: BTreeMap<&str, Model> = BTreeMap::new();
     for one in &uses {
@@ -90,7 +89,7 @@ struct Use<'a> {
     file: String,
     path: &'static str,
     model: &'a str,
-    kind: &'a TaskKind,
+    kind: TaskKind,
 }
 
 impl Use<'_> {

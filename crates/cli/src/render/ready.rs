@@ -13,6 +13,9 @@ use crate::{
 /// What a router listens on when nobody says otherwise, and `ask` calls when nobody says otherwise.
 const DEFAULT_ROUTER: &str = "127.0.0.1:7600";
 
+/// In the place of a model's name, for an expert with any number of them.
+const OF_ITS_OWN: &str = "its own repository";
+
 pub(crate) fn ready(page: &mut Page<'_>, mesh: &Mesh) -> io::Result<()> {
     let router = mesh.router_addr().to_string();
     page.blank()?;
@@ -34,8 +37,8 @@ pub(crate) fn ready(page: &mut Page<'_>, mesh: &Mesh) -> io::Result<()> {
         };
         table.row([
             Text::new().accent(&config.name).quiet(format!(" {}", config.version)),
-            config.task.kind.as_str().into(),
-            config.task.model.as_str().into(),
+            config.task.kind().as_str().into(),
+            config.task.packaged().unwrap_or(OF_ITS_OWN).into(),
             super::objective(&share).unwrap_or_default().into(),
             expert.address().to_string().into(),
         ]);

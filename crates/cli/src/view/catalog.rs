@@ -58,6 +58,7 @@ pub(crate) struct Price {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct ModelRef {
     pub(crate) name: String,
+    pub(crate) version: String,
     pub(crate) digest: String,
 }
 
@@ -125,7 +126,7 @@ impl From<v1::Card> for Card {
             per_call: price.per_call,
             per_thousand_tokens: price.per_thousand_tokens,
         };
-        let model = |model: v1::ModelRef| ModelRef { name: model.name, digest: model.digest };
+        let model = |model: v1::ModelRef| ModelRef { name: model.name, version: model.version, digest: model.digest };
         Self {
             expert: card.expert,
             version: card.version,

@@ -101,6 +101,37 @@ fn check_finds_models_that_cannot_do_what_they_are_for() {
 }
 
 #[test]
+fn a_repository_is_looked_through() {
+    let files = Files::new();
+    let task = |task: &str| {
+        let yaml = format!(
+            "{{name: travel, version: '1', summary: Adds up how far it is to the market., slo: {{latency: 1s, \
+             objective: 0.9}}, task: {{kind: tensors, repository: ../../repository{task}}}}}"
+        );
+        files.write("experts/travel/expert.yaml", yaml);
+        said(&["check", &files.mesh()])
+    };
+    let (code, out, _) = task("");
+    assert_eq!(code, Some(2), "{out}");
+    assert!(unwrapped(&out).contains(&unwrapped("repository cannot be read")), "{out}");
+
+    files.write("repository/way/1/model.onnx", "");
+    let (code, out, err) = task("");
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+    assert_eq!(out, "ok  market: 2 experts, 1 model, 2 rules\n");
+
+    files.write("repository/no name/1/model.onnx", "");
+    let (code, out, _) = task(", model: detour, load: [shortcut], batch_rows: 0");
+    assert_eq!(code, Some(2), "{out}");
+    let out = unwrapped(&out);
+    for expected in
+        ["no name cannot be a model's name", "task.model: \"detour\" is not", "task.load[0]: ", "batch_rows: is 0"]
+    {
+        assert!(out.contains(&unwrapped(expected)), "{expected:?} is not in {out}");
+    }
+}
+
+#[test]
 fn up_says_what_is_wrong_before_it_starts_anything() {
     let files = Files::new();
     files.replace("mesh.yaml", "settle: 0s", "setle: 0s");

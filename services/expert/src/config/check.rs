@@ -12,19 +12,16 @@ use consilium_mesh::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Config, TaskConfig, TaskKind};
-use crate::{Error, announce::card, knowledge};
+use super::{Config, TaskConfig, task::RawTask};
+use crate::announce::card;
 
 const SUMMARY_CHARS: std::ops::RangeInclusive<usize> = 10..=500;
 const MAX_VERSION_BYTES: usize = 63;
 pub(super) const MAX_EXAMPLE_BYTES: usize = 1000;
-const DEFAULT_TOP: usize = 3;
-const MAX_TOP: usize = 20;
 pub(super) const DEFAULT_IDEMPOTENT: bool = true;
 pub(super) const DEFAULT_HEDGE: bool = false;
 
 // What is expected, where it is said more than once.
-const KINDS: &str = "embed, classify, retrieve or tensors";
 const DURATION: &str = "a duration above zero, for example 150ms";
 const SHARE: &str = "a share between 0 and 1, for example 0.99";
 const CURRENCY: &str = "a currency of ISO 4217, for example EUR";
@@ -65,15 +62,6 @@ struct Raw {
 
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-struct RawTask {
-    kind: Option<String>,
-    model: Option<String>,
-    knowledge: Option<PathBuf>,
-    top: Option<usize>,
-}
-
-#[derive(Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
 struct RawSlo {
     #[serde(default, with = "config::duration::option")]
     latency: Option<Duration>,
@@ -91,12 +79,12 @@ struct RawPrice {
 }
 
 /// Collects what is wrong while the raw form is read field by field; `None` stands for "already reported".
-struct Check<'a> {
+pub(super) struct Check<'a> {
     /// As mistakes show it.
     file: &'a str,
     /// Where relative paths start.
-    dir: &'a Path,
-    mistakes: Mistakes,
+    pub(super) dir: &'a Path,
+    pub(super) mistakes: Mistakes,
 }
 
 impl Check<'_> {
@@ -129,7 +117,7 @@ impl Check<'_> {
 
     /// What a registry would refuse, such as too many examples.
     fn card(&mut self, config: &Config) {
-        if let Err(error) = card(config, &[]).check() {
+        if let Err(error) = card(config, Vec::new()).check() {
             self.note("", error.to_string(), "a card that a registry takes");
         }
     }
@@ -186,69 +174,13 @@ impl Check<'_> {
         }
     }
 
-    fn task(&mut self, raw: RawTask) -> Option<TaskConfig> {
-        let model = self.required("task.model", raw.model, "the name of a model").and_then(|it| self.model(it));
-        let kind = self.required("task.kind", raw.kind, KINDS)?;
-        if ["embed", "classify", "tensors"].contains(&kind.as_str()) {
-            for (field, given) in [("task.knowledge", raw.knowledge.is_some()), ("task.top", raw.top.is_some())] {
-                if given {
-                    self.note(field, format!("means nothing to a task of kind `{kind}`"), "nothing here");
-                }
-            }
-        }
-        let kind = match kind.as_str() {
-            "embed" => TaskKind::Embed,
-            "classify" => TaskKind::Classify,
-            "tensors" => TaskKind::Tensors,
-            "retrieve" => {
-                let top = self.top(raw.top.unwrap_or(DEFAULT_TOP));
-                let knowledge = self.required("task.knowledge", raw.knowledge, "a file of passages");
-                let knowledge = knowledge.and_then(|file| self.knowledge(&file));
-                TaskKind::Retrieve { knowledge: knowledge?, top: top? }
-            }
-            _ => return self.wrong("task.kind", format!("`{kind}` is not known"), KINDS),
-        };
-        Some(TaskConfig { kind, model: model? })
-    }
-
-    fn model(&mut self, model: String) -> Option<String> {
-        let good = !model.is_empty()
-            && !model.starts_with('.')
-            && model.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
-        let expected = "the name of a directory among the models: letters, digits, '.', '_' and '-'";
-        if good { Some(model) } else { self.wrong("task.model", "is not a model's name", expected) }
-    }
-
-    fn top(&mut self, top: usize) -> Option<usize> {
-        let good = (1..=MAX_TOP).contains(&top);
-        if good { Some(top) } else { self.wrong("task.top", format!("is {top}"), format!("1 to {MAX_TOP}")) }
-    }
-
-    fn knowledge(&mut self, file: &Path) -> Option<PathBuf> {
-        let path = self.dir.join(file);
-        let expected = "one passage a line: {id, title, text, as_of, source?}";
-        match knowledge::check(&path) {
-            Ok(()) => Some(path),
-            Err(Error::Knowledge { mistakes, .. }) => {
-                let file = path.display().to_string();
-                self.mistakes.extend(mistakes.into_iter().map(|knowledge::Mistake { line, field, problem }| {
-                    let file = if line == 0 { file.clone() } else { format!("{file}:{line}") };
-                    Mistake { file, path: field, problem, expected: String::new() }
-                }));
-                None
-            }
-            Err(Error::Unreadable { source, .. }) => self.unreadable("task.knowledge", &path, &source, expected),
-            Err(other) => self.wrong("task.knowledge", other.to_string(), expected),
-        }
-    }
-
     fn accepts(&mut self, accepts: Option<&[String]>, task: Option<&TaskConfig>) {
         let (Some(accepts), Some(task)) = (accepts, task) else {
             return;
         };
-        let modality = task.kind.reads().modality();
+        let modality = task.kind().reads().modality();
         if accepts != [modality] {
-            let problem = format!("is not what a task of kind `{}` reads", task.kind.as_str());
+            let problem = format!("is not what a task of kind `{}` reads", task.kind().as_str());
             self.note("accepts", problem, format!("[{modality}]"));
         }
     }
@@ -285,24 +217,35 @@ impl Check<'_> {
         if good { Some(amount) } else { self.wrong(path, format!("is {amount}"), "0 or more") }
     }
 
-    fn required<T>(&mut self, path: &str, value: Option<T>, expected: &str) -> Option<T> {
+    pub(super) fn required<T>(&mut self, path: &str, value: Option<T>, expected: &str) -> Option<T> {
         if value.is_none() {
             self.note(path, "is missing", expected);
         }
         value
     }
 
-    fn unreadable<T>(&mut self, field: &str, path: &Path, error: &std::io::Error, expected: &str) -> Option<T> {
+    pub(super) fn unreadable<T>(
+        &mut self,
+        field: &str,
+        path: &Path,
+        error: &std::io::Error,
+        expected: &str,
+    ) -> Option<T> {
         self.wrong(field, format!("{} cannot be read: {error}", path.display()), expected)
     }
 
     /// Always `None`, so that it can end the expression that found the mistake.
-    fn wrong<T>(&mut self, path: &str, problem: impl Into<String>, expected: impl Into<String>) -> Option<T> {
+    pub(super) fn wrong<T>(
+        &mut self,
+        path: &str,
+        problem: impl Into<String>,
+        expected: impl Into<String>,
+    ) -> Option<T> {
         self.note(path, problem, expected);
         None
     }
 
-    fn note(&mut self, path: &str, problem: impl Into<String>, expected: impl Into<String>) {
+    pub(super) fn note(&mut self, path: &str, problem: impl Into<String>, expected: impl Into<String>) {
         let (file, path) = (self.file.to_owned(), path.to_owned());
         self.mistakes.push(Mistake { file, path, problem: problem.into(), expected: expected.into() });
     }

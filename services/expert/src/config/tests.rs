@@ -46,8 +46,9 @@ fn a_file_becomes_a_configuration_with_complete_paths() {
     fs::write(dir.path().join("expert.yaml"), GOOD).unwrap();
     let config = Config::load(&dir.path().join("expert.yaml")).unwrap();
     assert_eq!(config.examples, ["ibuprofen with warfarin", "is grapefruit a risk"]);
-    let kind = TaskKind::Retrieve { knowledge: dir.path().join("knowledge.jsonl"), top: 5 };
-    assert_eq!(config.task, TaskConfig { kind, model: "minilm-l6".to_owned() });
+    let knowledge = dir.path().join("knowledge.jsonl");
+    assert_eq!(config.task, TaskConfig::Retrieve { model: "minilm-l6".to_owned(), knowledge, top: 5 });
+    assert_eq!((config.task.kind(), config.task.packaged()), (TaskKind::Retrieve, Some("minilm-l6")));
     assert_eq!(config.slo, Slo { latency: Duration::from_millis(150), objective: 0.99, first_token: None });
     assert_eq!((config.idempotent, config.hedge), (true, true));
     assert_eq!(config.price.unwrap().currency, "EUR");
@@ -56,7 +57,7 @@ fn a_file_becomes_a_configuration_with_complete_paths() {
 #[test]
 fn the_card_says_what_the_file_says() {
     let dir = folder();
-    let card = card(&read(dir.path(), GOOD).unwrap(), &[]);
+    let card = card(&read(dir.path(), GOOD).unwrap(), Vec::new());
     assert_eq!((card.expert.as_str(), card.task.as_str()), ("drug-interactions", "retrieve"));
     assert_eq!(card.accepts, ["text"]);
     assert_eq!(card.serves["audience"], ["clinician", "patient"]);
@@ -68,7 +69,7 @@ fn only_what_matters_must_be_said() {
     let yaml = "{name: a, version: '2', summary: Says what a text means., slo: {latency: 1s, objective: 0.9}, \
                 task: {kind: embed, model: minilm-l6}}";
     let config = read(Path::new("nowhere"), yaml).unwrap();
-    assert_eq!(config.task.kind, TaskKind::Embed);
+    assert_eq!(config.task, TaskConfig::Embed { model: "minilm-l6".to_owned() });
     assert!(config.examples.is_empty() && config.serves.is_empty() && config.price.is_none());
     assert_eq!((config.idempotent, config.hedge), (DEFAULT_IDEMPOTENT, DEFAULT_HEDGE));
 }
@@ -137,6 +138,9 @@ fn each_mistake_is_found() {
         ("objective: 0.99", "objective: 1.0", "slo.objective"),
         ("objective: 0.99", "objective: 0.99, first_token: 0s", "slo.first_token"),
         ("150ms", "soon", "slo.latency"),
+        ("top: 5", "top: 5, control: none", "task.control"),
+        ("top: 5", "top: 5, batch_rows: 8", "task.batch_rows"),
+        ("top: 5", "top: 5, repository: models", "task.repository"),
         ("hedge: true", "hegde: true", "hegde"),
     ];
     for (good, bad, place) in table {
@@ -150,11 +154,96 @@ fn each_mistake_is_found() {
     read(dir.path(), &tensors.replace("[text]", "[tensor]")).unwrap();
 }
 
+/// A folder with the repository `models`, in which there are versions 1 and 2 of `a`, and 3 of `b`.
+fn repository() -> tempfile::TempDir {
+    let dir = folder();
+    for version in ["a/1", "a/2", "b/3"] {
+        let version = dir.path().join("models").join(version);
+        fs::create_dir_all(&version).unwrap();
+        fs::write(version.join("model.onnx"), "").unwrap();
+    }
+    dir
+}
+
+fn tensors(task: &str) -> String {
+    format!(
+        "{{name: a, version: '2', summary: Adds what it is given., slo: {{latency: 1s, objective: 0.9}}, \
+         task: {{kind: tensors, {task}}}}}"
+    )
+}
+
+#[test]
+fn a_repository_becomes_a_task_in_which_nothing_is_left_open() {
+    let dir = repository();
+    let read = |task: &str| read(dir.path(), &tensors(task)).unwrap().task;
+    let of = |default: Option<&str>, load, control| {
+        let repository =
+            Repository { dir: dir.path().join("models"), default: default.map(str::to_owned), load, control };
+        TaskConfig::Tensors { models: TensorModels::Repository(repository), batch_rows: None }
+    };
+    let these = |names: &[&str]| Load::These(names.iter().map(|name| (*name).to_owned()).collect());
+    let table = [
+        ("repository: models", of(None, Load::All, Control::None)),
+        ("repository: models, control: none", of(None, Load::All, Control::None)),
+        ("repository: models, model: b, control: explicit", of(Some("b"), Load::All, Control::Explicit)),
+        ("repository: models, model: b, load: [b]", of(Some("b"), these(&["b"]), Control::None)),
+        ("repository: models, model: b, load: [], control: explicit", of(Some("b"), these(&[]), Control::Explicit)),
+    ];
+    for (task, expected) in table {
+        assert_eq!(read(task), expected, "{task}");
+        assert_eq!((expected.kind(), expected.packaged()), (TaskKind::Tensors, None));
+    }
+    fs::remove_dir_all(dir.path().join("models/a")).unwrap();
+    assert_eq!(read("repository: models"), of(Some("b"), Load::All, Control::None), "the only one is the default");
+    fs::remove_dir_all(dir.path().join("models/b")).unwrap();
+    let filled_later = read("repository: models, load: [], control: explicit");
+    assert_eq!(filled_later, of(None, these(&[]), Control::Explicit));
+
+    let packaged = read("model: m, batch_rows: 7");
+    let batch_rows = NonZeroUsize::new(7);
+    assert_eq!(packaged, TaskConfig::Tensors { models: TensorModels::Packaged("m".to_owned()), batch_rows });
+    assert_eq!(packaged.engine(EngineOptions::default()).batch_rows, 7);
+    assert_eq!(read("model: m").engine(EngineOptions::default()), EngineOptions::default());
+}
+
+#[test]
+fn each_mistake_in_a_repository_is_found() {
+    let dir = repository();
+    fs::create_dir_all(dir.path().join("nothing/a/1")).unwrap();
+    let misnamed = dir.path().join("misnamed/no name/1");
+    fs::create_dir_all(&misnamed).unwrap();
+    fs::write(misnamed.join("model.onnx"), "").unwrap();
+    let table: [(&str, &[&str]); 14] = [
+        ("load: [a]", &["task.load", "task.model"]),
+        ("model: m, control: explicit", &["task.control"]),
+        ("model: m, top: 3", &["task.top"]),
+        ("model: m, batch_rows: 0", &["task.batch_rows"]),
+        ("model: m, batch_rows: 4097", &["task.batch_rows"]),
+        ("repository: nowhere", &["task.repository"]),
+        ("repository: nothing", &["task.repository"]),
+        ("repository: misnamed, load: [], control: explicit", &["task.repository"]),
+        ("repository: models, model: c", &["task.model"]),
+        ("repository: models, load: [c, a]", &["task.load[0]"]),
+        ("repository: models, load: [a, a]", &["task.load"]),
+        ("repository: models, load: []", &["task.load"]),
+        ("repository: models, load: [a], model: b", &["task.load"]),
+        (
+            "repository: models, model: c, load: [c, d], control: maybe, batch_rows: 0",
+            &["task.control", "task.model", "task.load[0]", "task.load[1]", "task.batch_rows"],
+        ),
+    ];
+    for (task, places) in table {
+        assert_eq!(wrong(dir.path(), &tensors(task)), places, "{task}");
+    }
+    let told = read(dir.path(), &tensors("repository: models, model: c")).expect_err("wrong").to_string();
+    assert!(told.contains("a model of the repository: a, b"), "{told}");
+}
+
 #[test]
 fn flags_and_environment_count_like_the_file() {
     let dir = folder();
     let source = Source { file: "expert.yaml".to_owned(), text: GOOD.to_owned() };
     let overlay = Overlay { set: vec!["task.top=7".to_owned()], ..Overlay::default() };
     let config = Config::read(&source, dir.path(), &overlay).unwrap();
-    assert!(matches!(config.task.kind, TaskKind::Retrieve { top: 7, .. }));
+    assert!(matches!(config.task, TaskConfig::Retrieve { top: 7, .. }));
 }

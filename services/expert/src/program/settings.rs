@@ -3,6 +3,7 @@
 
 use std::{
     net::SocketAddr,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -10,7 +11,7 @@ use std::{
 use consilium_mesh::{
     config::{self, DNS_LABEL, Mistakes, Overlay, Source, is_dns_label},
     dial::is_address,
-    drain,
+    drain, limits,
     registry::{self, Track},
 };
 use humantime::format_duration;
@@ -22,6 +23,9 @@ const DEFAULT_SETTLE: Duration = Duration::from_secs(2);
 const DEFAULT_GRACE: Duration = Duration::from_secs(20);
 /// Of `grace`, for telling etcd, which may take its time twice, and for the calls that run.
 const LEAST_FOR_THE_REST: Duration = Duration::from_secs(5);
+
+/// Less is too small for answers of the usual size; more is beyond what gRPC's own clients are built for.
+const MESSAGE_BYTES: RangeInclusive<usize> = 64 << 10..=1 << 30;
 
 // What is expected, where it is said more than once.
 const ADDRESS: &str = "an IP address and a port, for example 127.0.0.1:7700";
@@ -55,6 +59,8 @@ pub(super) struct Settings {
     pub(super) grace: Duration,
     /// Lets tools list the services and their messages.
     pub(super) reflection: bool,
+    /// The largest message that it takes or sends.
+    pub(super) max_message_bytes: usize,
     pub(super) registry: registry::Settings,
 }
 
@@ -74,6 +80,7 @@ impl Settings {
     pub(super) fn options(&self, expert: Config) -> Options {
         let mut options = Options::new(expert, &self.models);
         options.serve.reflection = self.reflection;
+        options.serve.limits.max_message_bytes = self.max_message_bytes;
         options.announcement = Announcement {
             address: self.announce.clone(),
             instance: self.instance.clone(),
@@ -104,6 +111,7 @@ struct Raw {
     #[serde(default, with = "config::duration::option")]
     grace: Option<Duration>,
     reflection: Option<bool>,
+    max_message_bytes: Option<usize>,
     #[serde(default)]
     registry: registry::Settings,
 }
@@ -121,6 +129,7 @@ impl Raw {
         found.instance(self.instance.as_deref());
         let track = found.track(self.track.as_deref());
         let models = found.models(base, self.models);
+        let max_message_bytes = found.max_message_bytes(self.max_message_bytes);
         let settle = self.settle.unwrap_or(DEFAULT_SETTLE);
         let grace = self.grace.unwrap_or(DEFAULT_GRACE);
         if settle + LEAST_FOR_THE_REST > grace {
@@ -145,6 +154,7 @@ impl Raw {
             settle,
             grace,
             reflection: self.reflection.unwrap_or(true),
+            max_message_bytes,
             registry: self.registry,
         })
     }
@@ -207,6 +217,15 @@ impl Found<'_> {
         }
     }
 
+    fn max_message_bytes(&mut self, bytes: Option<usize>) -> usize {
+        let bytes = bytes.unwrap_or(limits::MAX_MESSAGE_BYTES);
+        if !MESSAGE_BYTES.contains(&bytes) {
+            let expected = format!("{} to {}", MESSAGE_BYTES.start(), MESSAGE_BYTES.end());
+            self.add("max_message_bytes", format!("{bytes}"), &expected);
+        }
+        bytes
+    }
+
     fn models(&mut self, base: &Path, models: Option<PathBuf>) -> PathBuf {
         const EXPECTED: &str = "the directory that holds the models";
         let Some(models) = models else {
@@ -245,6 +264,7 @@ mod tests {
         assert_eq!((settings.listen.to_string().as_str(), settings.admin.port()), ("127.0.0.1:0", 0));
         assert_eq!((settings.settle, settings.grace), (DEFAULT_SETTLE, DEFAULT_GRACE));
         assert_eq!((settings.track, settings.mesh, settings.instance), (Track::Live, None, None));
+        assert_eq!(settings.max_message_bytes, 8 << 20);
         assert!(settings.reflection && settings.models.is_absolute() && settings.registry.etcd.is_none());
     }
 
@@ -253,7 +273,7 @@ mod tests {
         assert_eq!(
             wrong(
                 "{mesh: Clinic, listen: here, admin: there, announce: 'host:0', instance: a/b, track: cannary, \
-                 models: none, settle: 3s, grace: 3s, registry: {table: t, etcd: {endpoints: [x]}}}"
+                 models: none, max_message_bytes: 65535, settle: 3s, grace: 3s, registry: {table: t, etcd: {endpoints: [x]}}}"
             ),
             [
                 "mesh",
@@ -263,6 +283,7 @@ mod tests {
                 "instance",
                 "track",
                 "models",
+                "max_message_bytes",
                 "grace",
                 "registry.table",
                 "registry.etcd.endpoints[0]"
@@ -296,7 +317,8 @@ mod tests {
     #[test]
     fn the_settings_reach_the_service() {
         let yaml = "{models: models, announce: 'a:1', instance: a-1, zone: z, server_name: a.test, track: canary, \
-                    settle: 1s, grace: 9s, reflection: false}";
+                    settle: 1s, grace: 9s, reflection: false, \
+                    max_message_bytes: 65536}";
         let settings = load(yaml, &["zone=y"]).unwrap();
         let expert = "{name: x, version: '1', summary: An expert of the tests., task: {kind: embed, model: m}, \
                       slo: {latency: 1s, objective: 0.9}}";
@@ -312,6 +334,7 @@ mod tests {
         assert_eq!(options.announcement, announcement);
         assert_eq!((options.drain.settle, options.drain.budget), (Duration::from_secs(1), Duration::from_secs(9)));
         assert!(!options.serve.reflection);
+        assert_eq!(options.serve.limits.max_message_bytes, 64 << 10);
         assert_eq!(options.models, settings.models);
     }
 }

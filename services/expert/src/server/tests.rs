@@ -1,44 +1,22 @@
-use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
+use std::{sync::atomic::Ordering, time::Duration};
 
-use consilium_mesh::{errors, registry::Slo};
+use consilium_mesh::errors;
 use tonic::Code;
 
-use super::*;
+use super::{
+    testing::{card, identity},
+    *,
+};
 use crate::task::Scripted;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
 fn server(task: Option<Arc<Scripted>>) -> Server {
-    let identity = Identity {
-        expert: "oracle".to_owned(),
-        version: "3".to_owned(),
-        instance: "oracle-1".to_owned(),
-        epoch: "e".to_owned(),
-        reads: Reads::Text,
-        tls: false,
-    };
     let ready = OnceLock::new();
     if let Some(task) = task {
-        ready.set(Ready { card: card(), task }).unwrap();
+        ready.set(Ready::new(card(), task, Arc::default(), None)).unwrap();
     }
-    Server::new(Arc::new(identity), Arc::new(ready))
-}
-
-fn card() -> Card {
-    Card {
-        expert: "oracle".to_owned(),
-        version: "3".to_owned(),
-        summary: "Knows what was asked.".to_owned(),
-        examples: vec!["what was asked".to_owned()],
-        serves: BTreeMap::from([("audience".to_owned(), vec!["patient".to_owned()])]),
-        accepts: vec!["text".to_owned()],
-        task: "embed".to_owned(),
-        slo: Slo { latency: Duration::from_millis(150), objective: 0.99, first_token: None },
-        price: None,
-        idempotent: true,
-        hedge: false,
-        models: Vec::new(),
-    }
+    Server::new(Arc::new(identity()), Arc::new(ready))
 }
 
 /// A request as it comes from the deadline layer.

@@ -1,17 +1,16 @@
 use std::sync::Mutex;
 
 use async_trait::async_trait;
-use consilium_engine::{CostTable, Unit};
 use consilium_mesh::{
     dial,
-    registry::{Card, MemoryRegistry, Record, Slo, Snapshot},
+    registry::{Card, MemoryRegistry, ModelRef, Record, Registration, Slo, Snapshot, State},
 };
 use consilium_proto::{client::expert_service_client::ExpertServiceClient, v1};
 use tokio::sync::watch;
 
 use super::*;
 use crate::{
-    TaskConfig, TaskKind,
+    TaskConfig,
     task::{Scripted, Task},
 };
 
@@ -75,7 +74,7 @@ fn options() -> Options {
         summary: "Knows what was asked.".to_owned(),
         examples: Vec::new(),
         serves: std::collections::BTreeMap::new(),
-        task: TaskConfig { kind: TaskKind::Embed, model: "none".to_owned() },
+        task: TaskConfig::Embed { model: "none".to_owned() },
         slo: Slo { latency: Duration::from_millis(150), objective: 0.99, first_token: None },
         idempotent: true,
         hedge: false,
@@ -90,19 +89,17 @@ async fn started(task: Arc<dyn Task>, registry: &Recorded) -> Handle {
     let options = options();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let identity = Arc::new(Identity::new(&options));
-    let card = announce::card(&options.config, &[]);
-    let ready = Arc::new(OnceLock::from(Ready { card: card.clone(), task }));
+    let card = announce::card(&options.config, Vec::new());
+    let ready = Arc::new(OnceLock::from(Ready::new(card.clone(), task, Arc::default(), None)));
     let server = serve::Server::new(listener, options.serve.clone());
     let address = server.local_addr().unwrap();
     let readiness = Readiness::new("oracle");
     readiness.latch("model").set();
-    let expert = Server::new(Arc::clone(&identity), Arc::clone(&ready));
-    let running = Running::start(server, &options, readiness, expert);
-    let cost = CostTable { unit: Unit::Tokens, points: vec![(8, 1.0)], executors: 1, batch_units: 64 };
-    let measured = announce::Measured { cost: &cost, bytes_per_unit: 4.0 };
-    let record = announce::record(&identity, &card, &options.announcement, address.to_string(), &measured);
-    let registration = registry.register(card, record).await.unwrap();
-    Handle { address, identity, ready, registration, options: options.drain, running }
+    let running = Running::start(server, &options, readiness, Arc::clone(&identity), Arc::clone(&ready));
+    let record = announce::record(&identity, &options.announcement, address.to_string());
+    let registration = registry.register(card, record.clone()).await.unwrap();
+    let announced = Arc::new(Announced::new(registration, record));
+    Handle { address, identity, ready, announced, options: options.drain, running }
 }
 
 #[tokio::test]
@@ -137,6 +134,19 @@ async fn leaving_says_so_first_and_loses_no_running_call() {
     assert!(report.is_clean(), "{report:?}");
     assert_eq!(*registry.told.lock().unwrap(), ["register", "drain", "deregister"]);
     assert_eq!(registry.watch().borrow().experts["oracle"].cards.len(), 1, "the card outlives the instance");
+}
+
+#[tokio::test]
+async fn whoever_leaves_is_not_said_to_serve_other_models() {
+    let registry = Recorded { mesh: MemoryRegistry::new("m"), told: Arc::default() };
+    let expert = started(Scripted::new(&[]), &registry).await;
+    let model = |name: &str| ModelRef { name: name.to_owned(), version: "1".to_owned(), digest: "d".to_owned() };
+    let announced = || registry.watch().borrow().experts["oracle"].instances[expert.instance()].record.clone();
+    expert.announced.models(vec![model("a")], None).await;
+    assert_eq!(announced().models, [model("a")]);
+    expert.announced.leaving().await.drain().await.unwrap();
+    expert.announced.models(vec![model("b")], None).await;
+    assert_eq!((announced().models, announced().state), (vec![model("a")], State::Draining));
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ mod tensors;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use consilium_engine::{Engine, Manifest};
+use consilium_engine::Manifest;
 use futures::stream::BoxStream;
 use tokio::time::Instant;
 
@@ -21,7 +21,7 @@ pub(crate) use encoder::Encoder;
 #[cfg(test)]
 pub(crate) use scripted::Scripted;
 
-use crate::{Error, config::TaskKind, knowledge::Knowledge};
+use crate::{Error, TaskConfig, TaskKind, Unserved, knowledge::Knowledge, models::Models};
 
 /// What an expert does with a query.
 pub trait Task: fmt::Debug + Send + Sync {
@@ -71,19 +71,24 @@ pub struct Timings {
 pub enum Failure {
     #[error(transparent)]
     Engine(#[from] consilium_engine::Error),
+    #[error(transparent)]
+    Unserved(#[from] Unserved),
     /// The model ran, but what came out is no answer.
     #[error("the model's output {output} {problem}")]
     Output { output: String, problem: &'static str },
 }
 
-/// The task that `kind` describes, over a loaded model. `Err` when the model is not one for this kind of task or the
+/// The task that `config` describes, over its models. `Err` when the model is not one for this kind of task or the
 /// knowledge cannot be read.
-pub async fn build(kind: &TaskKind, engine: Engine) -> Result<Arc<dyn Task>, Error> {
-    Ok(match kind {
-        TaskKind::Embed => Arc::new(embed::Embed::new(engine)?),
-        TaskKind::Classify => Arc::new(classify::Classify::new(engine)?),
-        TaskKind::Retrieve { knowledge, top } => Arc::new(retrieve::Retrieve::open(engine, knowledge, *top).await?),
-        TaskKind::Tensors => Arc::new(tensors::Tensors::new(engine)),
+pub(crate) async fn build(config: &TaskConfig, models: &Arc<Models>) -> Result<Arc<dyn Task>, Error> {
+    let engine = || Ok(models.get(None, "").map_err(Error::Task)?.engine.clone());
+    Ok(match config {
+        TaskConfig::Embed { .. } => Arc::new(embed::Embed::new(engine()?)?),
+        TaskConfig::Classify { .. } => Arc::new(classify::Classify::new(engine()?)?),
+        TaskConfig::Retrieve { knowledge, top, .. } => {
+            Arc::new(retrieve::Retrieve::open(engine()?, knowledge, *top).await?)
+        }
+        TaskConfig::Tensors { .. } => Arc::new(tensors::Tensors::new(Arc::clone(models))),
     })
 }
 
@@ -92,9 +97,9 @@ impl TaskKind {
     ///
     /// # Errors
     /// What is wrong with it, such as `names no labels in its manifest`.
-    pub fn fits(&self, manifest: &Manifest) -> Result<(), &'static str> {
+    pub fn fits(self, manifest: &Manifest) -> Result<(), &'static str> {
         match self {
-            TaskKind::Embed | TaskKind::Retrieve { .. } => manifest.embedding().map(drop),
+            TaskKind::Embed | TaskKind::Retrieve => manifest.embedding().map(drop),
             TaskKind::Classify => classify::heads(manifest).map(drop),
             TaskKind::Tensors => Ok(()),
         }

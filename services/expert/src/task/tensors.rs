@@ -1,25 +1,27 @@
-//! `tensors`: the model's raw inputs and outputs.
+//! `tensors`: the raw inputs and outputs of the model that answers under the expert's own name.
 
 use std::sync::Arc;
 
-use consilium_engine::{Call, Engine};
+use consilium_engine::Call;
 use futures::{StreamExt, stream, stream::BoxStream};
 
 use super::{Answer, Body, Context, Delta, Failure, Query, Task};
+use crate::models::Models;
 
 #[derive(Debug)]
 pub(super) struct Tensors {
-    engine: Engine,
+    models: Arc<Models>,
 }
 
 impl Tensors {
     /// Every model has raw inputs; a text model's are the token ids.
-    pub(super) fn new(engine: Engine) -> Tensors {
-        Tensors { engine }
+    pub(super) fn new(models: Arc<Models>) -> Tensors {
+        Tensors { models }
     }
 
     async fn run(&self, query: Query, context: Context) -> Result<Delta, Failure> {
-        let output = self.engine.tensors(query.tensors, Call { deadline: context.deadline }).await?;
+        let call = Call { deadline: context.deadline };
+        let (_, output) = self.models.run(None, "", &query.tensors, call).await?;
         let answer = Answer {
             body: Body::Tensors(output.tensors),
             sources: Vec::new(),

@@ -2,6 +2,9 @@
 //! tiny fixtures that `make setup` builds: in `tiny-text`, words of one topic lie close together.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on should say where")]
 
+mod inference;
+mod repository;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -358,7 +361,7 @@ async fn it_is_registered_when_it_serves_and_gone_when_it_stopped() {
         assert!(!instance.record.cost.points.is_empty() && instance.record.cost.bytes_per_unit > 0.0);
         assert!(expert.instance().starts_with("embed-") && instance.record.epoch.len() == 36);
     }
-    for service in ["", "embed", "consilium.v1.ExpertService"] {
+    for service in ["", "embed", "consilium.v1.ExpertService", "inference.GRPCInferenceService"] {
         let request = HealthCheckRequest { service: service.to_owned() };
         let health = HealthClient::new(channel(&expert)).check(request).await.unwrap().into_inner();
         assert_eq!(health.status(), ServingStatus::Serving, "{service}");

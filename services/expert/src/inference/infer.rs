@@ -1,0 +1,188 @@
+//! The answer to one `ModelInferRequest`, unary or of a stream.
+
+use std::{sync::Arc, time::Duration};
+
+use consilium_engine::{Call, Tensor};
+use consilium_mesh::inference::{self, Reply, Request, TextReply, answers, text_model, texts};
+use consilium_proto::inference::{ModelInferRequest, ModelInferResponse};
+use futures::{StreamExt, future::try_join_all};
+use tokio::time::{Instant, timeout_at};
+use tonic::Status;
+use uuid::Uuid;
+
+use super::{Inference, names::Named};
+use crate::{
+    models::Served,
+    server::Ready,
+    status::Refused,
+    task::{Answer, Context, Delta, Query, Task, Timings},
+    wire,
+};
+
+/// A request and when it came.
+struct Asked {
+    request: Request,
+    since: Instant,
+    deadline: Instant,
+    /// How long reading it took.
+    read: Duration,
+}
+
+impl Inference {
+    pub(super) async fn infer(
+        &self,
+        message: ModelInferRequest,
+        deadline: Instant,
+    ) -> Result<ModelInferResponse, Status> {
+        let since = Instant::now();
+        let ready = self.ready()?;
+        let request = Request::decode(message)?;
+        let asked = Asked { request, since, deadline, read: since.elapsed() };
+        let answered = async {
+            match self.named(&asked.request.model).map_err(Refused::from)? {
+                Named::Texts => self.answer(ready, &asked).await,
+                Named::Raw(model) => run(ready, model, &asked).await,
+            }
+        };
+        // Nobody bounds a stream from outside.
+        timeout_at(deadline, answered).await.unwrap_or_else(|_| Err(Refused::Late.into()))
+    }
+
+    /// All texts of a request, or the first failure of any.
+    async fn answer(&self, ready: &Ready, asked: &Asked) -> Result<ModelInferResponse, Status> {
+        self.check_text_version(&asked.request.version).map_err(Refused::from)?;
+        let answered = self.answers(ready, asked).await;
+        if answered.is_err() {
+            ready.texts.failed(asked.since.elapsed());
+        }
+        answered
+    }
+
+    async fn answers(&self, ready: &Ready, asked: &Asked) -> Result<ModelInferResponse, Status> {
+        let Asked { request, since, deadline, read } = asked;
+        let version = self.text_version();
+        check_outputs(request, text_model(&request.model, version).outputs.into_iter().map(|port| port.name))?;
+        let queries = texts(request)?.into_iter().enumerate().map(|(index, text)| {
+            wire::text(text).map_err(|problem| inference::Invalid { field: field(index), problem, unsupported: false })
+        });
+        let queries = queries.collect::<Result<Vec<Query>, _>>()?;
+        let number = queries.len();
+        let answering = queries
+            .into_iter()
+            .enumerate()
+            .map(|(index, query)| done(Arc::clone(&ready.task), query, Context { deadline: *deadline }, field(index)));
+        let (answered, timings): (Vec<Answer>, Vec<Timings>) = try_join_all(answering).await?.into_iter().unzip();
+
+        let began = Instant::now();
+        let ids = request_ids(&request.id, number);
+        let replies: Vec<TextReply> = answered
+            .into_iter()
+            .zip(ids)
+            .map(|(answer, request_id)| TextReply {
+                answer: wire::answer(answer),
+                expert: self.identity.expert.clone(),
+                request_id,
+            })
+            .collect();
+        let reply = reply(request, version, answers(&replies))?;
+        // They ran side by side: the slowest is what the request waited for.
+        let slowest = |of: fn(&Timings) -> Duration| timings.iter().map(of).max().unwrap_or_default();
+        ready.texts.answered(inference::Call {
+            inferences: number as u64,
+            total: since.elapsed(),
+            queue: slowest(|timings| timings.queue),
+            input: *read + slowest(|timings| timings.tokenize),
+            infer: slowest(|timings| timings.inference),
+            output: began.elapsed(),
+        });
+        Ok(reply)
+    }
+}
+
+async fn run(ready: &Ready, model: Option<&str>, asked: &Asked) -> Result<ModelInferResponse, Status> {
+    let served = ready.models.get(model, &asked.request.version).map_err(Refused::from)?;
+    let ran = ran(ready, model, &served, asked).await;
+    if ran.is_err() {
+        served.statistics.failed(asked.since.elapsed());
+    }
+    ran
+}
+
+async fn ran(ready: &Ready, model: Option<&str>, served: &Served, asked: &Asked) -> Result<ModelInferResponse, Status> {
+    let Asked { request, since, deadline, read } = asked;
+    // Before the model has worked in vain.
+    check_outputs(request, served.engine.manifest().outputs.iter().map(|output| output.name.clone()))?;
+    let ran = ready.models.run(model, &request.version, &request.inputs, Call { deadline: *deadline }).await;
+    // Its successor, where it was replaced meanwhile.
+    let (served, output) = ran.map_err(|failure| Refused::Input { field: None, failure })?;
+
+    let began = Instant::now();
+    let reply = reply(request, &served.version, output.tensors)?;
+    served.statistics.answered(inference::Call {
+        inferences: rows(&served, &request.inputs),
+        total: since.elapsed(),
+        queue: output.timings.queue,
+        input: *read + output.timings.tokenize,
+        infer: output.timings.inference,
+        output: began.elapsed(),
+    });
+    Ok(reply)
+}
+
+fn reply(request: &Request, version: &str, outputs: Vec<Tensor>) -> Result<ModelInferResponse, inference::Invalid> {
+    let outputs = request.wanted(outputs)?;
+    let (model, id) = (request.model.clone(), request.id.clone());
+    Ok(Reply { model, version: version.to_owned(), id, outputs }.encode())
+}
+
+/// Whether the outputs that are asked for are among those that there will be.
+fn check_outputs(request: &Request, names: impl Iterator<Item = String>) -> Result<(), inference::Invalid> {
+    request.wanted(names.map(|name| Tensor::fp32(name, Vec::new(), &[])).collect()).map(drop)
+}
+
+/// A task's answer at its end. Dropping the future abandons the work.
+async fn done(
+    task: Arc<dyn Task>,
+    query: Query,
+    context: Context,
+    field: String,
+) -> Result<(Answer, Timings), Refused> {
+    let mut deltas = task.answer(query, context);
+    while let Some(delta) = deltas.next().await {
+        match delta {
+            Ok(Delta::Text(_)) => {} // The whole text is in the answer.
+            Ok(Delta::Done(answer, timings)) => return Ok((answer, timings)),
+            Err(failure) => return Err(Refused::Input { field: Some(field), failure }),
+        }
+    }
+    Err(Refused::NoAnswer)
+}
+
+/// The client's own id, or a new one; several answers of one request are numbered.
+fn request_ids(id: &str, number: usize) -> Vec<String> {
+    let id = if id.is_empty() { Uuid::now_v7().to_string() } else { id.to_owned() };
+    if number == 1 { vec![id] } else { (0..number).map(|index| format!("{id}/{index}")).collect() }
+}
+
+/// What counts as inferences: rows, where rows of requests run together.
+fn rows(served: &Served, inputs: &[Tensor]) -> u64 {
+    let rows = inputs.first().and_then(|input| input.shape.first()).and_then(|&rows| u64::try_from(rows).ok());
+    if served.max_batch() == 0 { 1 } else { rows.unwrap_or(1) }
+}
+
+fn field(index: usize) -> String {
+    format!("inputs[text][{index}]")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_have_the_client_s_id_or_one_of_their_own() {
+        assert_eq!(request_ids("a", 1), ["a"]);
+        assert_eq!(request_ids("a", 2), ["a/0", "a/1"]);
+        let [one, two] = [request_ids("", 1).remove(0), request_ids("", 1).remove(0)];
+        assert!(one != two && Uuid::parse_str(&one).is_ok());
+    }
+}
