@@ -6,6 +6,7 @@ use consilium_gate::Query;
 use tokio::time::Instant;
 
 use crate::{
+    call::Times,
     catalog::Catalog,
     error::{Error, Violation},
     gate::Gate,
@@ -53,8 +54,7 @@ pub(crate) struct Options {
 #[derive(Debug)]
 pub(crate) struct Admitted {
     request: Request,
-    deadline: Instant,
-    received: Instant,
+    times: Times,
 }
 
 impl Admitted {
@@ -71,11 +71,11 @@ impl Admitted {
     }
 
     pub(crate) fn deadline(&self) -> Instant {
-        self.deadline
+        self.times.deadline
     }
 
-    pub(crate) fn received(&self) -> Instant {
-        self.received
+    pub(crate) fn times(&self) -> Times {
+        self.times
     }
 }
 
@@ -99,9 +99,14 @@ impl Admission {
             return Err(Error::Invalid { violations });
         }
         check_experts(&request.options, catalog)?;
+        let times = self.times(request.deadline);
+        Ok(Admitted { request, times })
+    }
+
+    /// Of a request that comes now; `deadline` is its own, if it has one.
+    pub(crate) fn times(&self, deadline: Option<Instant>) -> Times {
         let received = Instant::now();
-        let deadline = request.deadline.unwrap_or(received + self.default_deadline);
-        Ok(Admitted { request, deadline, received })
+        Times { received, deadline: deadline.unwrap_or(received + self.default_deadline) }
     }
 }
 

@@ -5,7 +5,7 @@ use std::{cmp::Ordering, collections::BTreeMap, sync::Arc};
 
 use consilium_mesh::registry::{Card, Expert, Instance, Snapshot};
 
-use crate::balance::{Connect, Health, Pool};
+use crate::balance::{Connect, Health, Pool, Wanted};
 
 /// Everything the router knows at one moment.
 #[derive(Debug, Default)]
@@ -74,18 +74,25 @@ impl Catalog {
     /// the version which has the most. The first instance of a new version does not get what ten of the old one had.
     /// Where nobody is known to serve, instances that nothing was heard of yet count, then any that may be called.
     pub(crate) fn target(&self, expert: &str, pinned: Option<&str>) -> Option<Target<'_>> {
+        self.target_with(expert, pinned, None)
+    }
+
+    /// The same where only instances count that have `model` loaded.
+    pub(crate) fn target_with(&self, expert: &str, pinned: Option<&str>, model: Option<&str>) -> Option<Target<'_>> {
         let known = self.snapshot.experts.get(expert)?;
         let pool = self.pools.get(expert);
-        let live = |version: &str| pool.map_or(0, |pool| pool.live(version));
+        let live = |version: &str| pool.map_or(0, |pool| pool.live(Wanted { version, model }));
         if let Some(version) = pinned {
             let card = known.cards.get(version)?;
             return Some(Target { card, live: live(version) });
         }
         let cards = newest_first(known);
-        let count = |card: &Card, wanted: fn(Health) -> bool| pool.map_or(0, |pool| pool.count(&card.version, wanted));
+        let count = |card: &Card, such: fn(Health) -> bool| {
+            pool.map_or(0, |pool| pool.count(Wanted { version: &card.version, model }, such))
+        };
         let kinds: [fn(Health) -> bool; 3] = [|health| health == Health::Serving, Health::is_sound, |_| true];
-        let chosen = kinds.into_iter().find_map(|wanted| {
-            let counts: Vec<_> = cards.iter().map(|card| count(card, wanted)).collect();
+        let chosen = kinds.into_iter().find_map(|such| {
+            let counts: Vec<_> = cards.iter().map(|card| count(card, such)).collect();
             let most = counts.iter().copied().max().filter(|most| *most > 0)?;
             cards.iter().zip(counts).find(|(_, count)| count * 2 >= most).map(|(card, _)| *card)
         });

@@ -1,5 +1,7 @@
 //! Several replies become one answer. Pure.
 
+use std::sync::Arc;
+
 use crate::{
     call::Reply,
     error::Error,
@@ -10,6 +12,8 @@ use crate::{
 #[derive(Debug, Clone)]
 pub(crate) struct Merged {
     pub(crate) answer: Answer,
+    /// Whose it is, or the first of those whose it is.
+    pub(crate) expert: Arc<str>,
     /// Somebody who should have contributed did not.
     pub(crate) partial: bool,
 }
@@ -23,7 +27,7 @@ pub(crate) fn merge(replies: &[Reply], combine: Combine, missing: bool) -> Resul
 
     let answers: Vec<(&Reply, &Answer)> =
         ordered.iter().filter_map(|reply| Some((*reply, reply.result.as_ref().ok()?))).collect();
-    let Some((_, best)) = answers.first() else {
+    let Some((first, best)) = answers.first() else {
         return Err(first_failure(&ordered));
     };
     let answer = match combine {
@@ -32,7 +36,8 @@ pub(crate) fn merge(replies: &[Reply], combine: Combine, missing: bool) -> Resul
             Answer::of_sections(best, answers.iter().map(|(reply, answer)| (&*reply.expert, &*reply.version, *answer)))
         }
     };
-    Ok(Merged { answer, partial: missing || answers.len() < ordered.len() })
+    let expert = Arc::clone(&first.expert);
+    Ok(Merged { answer, expert, partial: missing || answers.len() < ordered.len() })
 }
 
 fn first_failure(ordered: &[&Reply]) -> Error {

@@ -3,6 +3,7 @@
 
 use std::{
     net::SocketAddr,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -10,6 +11,7 @@ use std::{
 use consilium_gate::Options as GateOptions;
 use consilium_mesh::{
     config::{self, DNS_LABEL, Mistakes, Overlay, Source, is_dns_label},
+    limits::MAX_MESSAGE_BYTES,
     registry,
 };
 use humantime::format_duration;
@@ -21,6 +23,8 @@ const DEFAULT_DEADLINE: Duration = Duration::from_secs(2);
 const DEFAULT_MAX_DEADLINE: Duration = Duration::from_secs(30);
 const DEFAULT_SETTLE: Duration = Duration::from_secs(2);
 const DEFAULT_GRACE: Duration = Duration::from_secs(20);
+/// A client's metadata and a short text fit; so much of memory is one client's at the most.
+const MESSAGE_BYTES: RangeInclusive<usize> = 64 * 1024..=1024 * 1024 * 1024;
 /// Of `grace`, for the calls that run.
 const LEAST_FOR_CALLS: Duration = Duration::from_secs(1);
 
@@ -37,6 +41,8 @@ pub struct Config {
     /// What a request may ask for at the most.
     #[serde(with = "config::duration")]
     pub max_deadline: Duration,
+    /// Bytes of one request, and of one that is passed on to an expert. A reply may have four times as many.
+    pub max_message_bytes: usize,
     /// How long a draining process keeps serving while others take notice.
     #[serde(with = "config::duration")]
     pub settle: Duration,
@@ -131,6 +137,8 @@ struct Raw {
     default_deadline: Option<Duration>,
     #[serde(default, with = "config::duration::option")]
     max_deadline: Option<Duration>,
+    #[serde(default)]
+    max_message_bytes: Option<usize>,
     #[serde(default, with = "config::duration::option")]
     settle: Option<Duration>,
     #[serde(default, with = "config::duration::option")]
@@ -158,6 +166,11 @@ impl Raw {
         if default_deadline > max_deadline {
             found.add("default_deadline", "longer than max_deadline".into(), "at most max_deadline");
         }
+        let max_message_bytes = self.max_message_bytes.unwrap_or(MAX_MESSAGE_BYTES);
+        if !MESSAGE_BYTES.contains(&max_message_bytes) {
+            let (least, most) = MESSAGE_BYTES.into_inner();
+            found.add("max_message_bytes", max_message_bytes.to_string(), &format!("{least} to {most} bytes"));
+        }
         let settle = self.settle.unwrap_or(DEFAULT_SETTLE);
         let grace = self.grace.unwrap_or(DEFAULT_GRACE);
         if settle + LEAST_FOR_CALLS > grace {
@@ -183,6 +196,7 @@ impl Raw {
             admin,
             default_deadline,
             max_deadline,
+            max_message_bytes,
             settle,
             grace,
             reflection: self.reflection.unwrap_or(true),

@@ -24,6 +24,16 @@ pub enum Error {
     NoLiveInstance { experts: Vec<String> },
     #[error("the gate cannot decide now: {reason}")]
     GateUnavailable { reason: &'static str },
+    #[error("the router has not heard of the mesh yet")]
+    Starting,
+    #[error("{}", unknown(name.as_deref()))]
+    UnknownModel { name: Option<String> },
+    #[error("no model \"{name}\" of this version; it is there as version {}", versions.join(", "))]
+    UnknownVersion { name: String, versions: Vec<String> },
+    #[error("no live instance of {expert} has the model \"{model}\" loaded")]
+    ModelUnavailable { expert: String, model: String },
+    #[error("nobody in the mesh knows the subject of {}", fields.join(", "))]
+    Refused { fields: Vec<String> },
     #[error("{expert}: {}", failure.message)]
     Failed { expert: String, failure: Box<Failure> },
     #[error("the caller went away")]
@@ -92,6 +102,24 @@ impl From<Error> for Status {
                 .with_metadata("cause", reason)
                 .with_retry_after(RETRY_AFTER)
                 .into_status(),
+            Error::Starting => {
+                Refusal::new(Code::Unavailable, "STARTING", message).with_retry_after(RETRY_AFTER).into_status()
+            }
+            Error::UnknownModel { .. } => Refusal::new(Code::NotFound, "UNKNOWN_MODEL", message.clone())
+                .with_violation("model_name", message)
+                .into_status(),
+            Error::UnknownVersion { .. } => Refusal::new(Code::NotFound, "UNKNOWN_MODEL", message.clone())
+                .with_violation("model_version", message)
+                .into_status(),
+            Error::ModelUnavailable { expert, model } => Refusal::new(Code::Unavailable, "MODEL_UNAVAILABLE", message)
+                .with_metadata("expert", expert)
+                .with_metadata("model", model)
+                .with_retry_after(RETRY_AFTER)
+                .into_status(),
+            Error::Refused { fields } => {
+                let violations = fields.into_iter().map(|field| Violation::new(field, "the gate refused it"));
+                with_violations(Refusal::new(Code::NotFound, "REFUSED", message), violations.collect()).into_status()
+            }
             Error::Failed { expert, failure } => {
                 let refusal = Refusal::new(failure.code, failure.reason, message);
                 let refusal = failure.metadata.into_iter().fold(refusal, |refusal, (k, v)| refusal.with_metadata(k, v));
@@ -111,6 +139,11 @@ fn with_violations(refusal: Refusal, violations: Vec<Violation>) -> Refusal {
         .into_iter()
         .take(MAX_VIOLATIONS)
         .fold(refusal, |refusal, violation| refusal.with_violation(violation.field, violation.problem))
+}
+
+fn unknown(model: Option<&str>) -> String {
+    let which = model.map_or_else(|| "model of this name".to_owned(), |name| format!("model \"{name}\""));
+    format!("the mesh has no {which}; RepositoryIndex lists those that it has")
 }
 
 fn listed(violations: &[Violation]) -> String {

@@ -14,6 +14,7 @@ mod error;
 mod gate;
 mod learn;
 mod metrics;
+mod model;
 mod pipeline;
 mod plan;
 pub mod program;
@@ -26,15 +27,19 @@ use std::{fmt, sync::Arc, time::Duration};
 use arc_swap::ArcSwap;
 use consilium_gate::Encoder;
 use consilium_mesh::{drain, health::Readiness, limits::Limits, metrics::Metrics, registry::Registry, serve};
-use consilium_proto::v1::{
-    catalog_service_server::{self, CatalogServiceServer},
-    router_service_server::{self, RouterServiceServer},
+use consilium_proto::{
+    raw,
+    v1::{
+        catalog_service_server::{self, CatalogServiceServer},
+        router_service_server::{self, RouterServiceServer},
+    },
 };
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{
     sync::CancellationToken,
     task::{AbortOnDropHandle, TaskTracker},
 };
+use tonic::codec::CompressionEncoding;
 
 pub use self::{
     admission::{MAX_TEXT_BYTES, MAX_TOP_K},
@@ -42,8 +47,14 @@ pub use self::{
     server::REQUEST_ID,
 };
 
-/// The largest reply, bytes. It holds an expert's answer up to three times: in the reply, combined, and as a section.
-pub const MAX_REPLY_BYTES: usize = 4 * consilium_mesh::limits::MAX_MESSAGE_BYTES;
+/// The largest reply of a router with the usual limits, bytes.
+pub const MAX_REPLY_BYTES: usize = max_reply_bytes(consilium_mesh::limits::MAX_MESSAGE_BYTES);
+
+/// The largest reply where messages have at most `max_message_bytes`. It holds an expert's answer up to three times: in the
+/// reply, combined, and as a section.
+const fn max_reply_bytes(max_message_bytes: usize) -> usize {
+    max_message_bytes.saturating_mul(4)
+}
 
 /// What cutting off calls may take of the drain's time.
 const CUT_OFF: Duration = Duration::from_millis(500);
@@ -66,7 +77,7 @@ const LATCHES: [&str; 2] = ["registry", "gate"];
 /// A router's readiness, under every name that its health may be asked by. What [`run`] waits for is in it from the
 /// beginning: a latch that somebody adds and sets before `run` begins does not make it ready.
 pub fn readiness() -> Readiness {
-    let services = [router_service_server::SERVICE_NAME, catalog_service_server::SERVICE_NAME];
+    let services = [router_service_server::SERVICE_NAME, catalog_service_server::SERVICE_NAME, raw::SERVICE_NAME];
     let readiness = Readiness::new("router").with_services(services);
     for name in LATCHES {
         readiness.latch(name);
@@ -94,14 +105,9 @@ pub async fn run(config: Config, parts: Parts, stop: CancellationToken) -> Resul
     let catalog = Arc::new(ArcSwap::from_pointee(catalog::Catalog::default()));
     let counters = metrics::Metrics::on(&metrics, &catalog);
 
-    let limits = Limits::default();
-    let options = serve::Options {
-        name: "router",
-        limits,
-        deadlines: serve::Deadlines { default: config.default_deadline, max: config.max_deadline },
-        tls: None,
-        reflection: config.reflection,
-    };
+    let limits = Limits { max_message_bytes: config.max_message_bytes, ..Limits::default() };
+    let deadlines = serve::Deadlines { default: config.default_deadline, max: config.max_deadline };
+    let options = serve::Options { name: "router", limits, deadlines, tls: None, reflection: config.reflection };
     let server = serve::Server::new(listener, options).with_metrics(&metrics).with_health([readiness.clone()]);
     let (in_flight, long_streams) = (server.in_flight(), server.long_streams());
 
@@ -120,21 +126,28 @@ pub async fn run(config: Config, parts: Parts, stop: CancellationToken) -> Resul
     };
     let mut learning = AbortOnDropHandle::new(tasks.spawn(learner.run(ending.clone())));
 
-    let pipeline = pipeline::Pipeline {
+    let pipeline = Arc::new(pipeline::Pipeline {
         admission: admission::Admission { default_deadline: config.default_deadline },
         gate: gate::Gate { model, fallback: config.gate.fallback.clone(), metrics: counters.clone() },
         caller: call::Caller::new(Arc::clone(&catalog), counters.clone(), limits.max_message_bytes),
         catalog,
+    });
+    let services = Services {
+        inference: server::Inference {
+            gate: server::GateModel {
+                name: config.name.as_str().into(),
+                pipeline: Arc::clone(&pipeline),
+                statistics: Arc::default(),
+            },
+            readiness: readiness.clone(),
+            deadlines,
+            max_message_bytes: limits.max_message_bytes,
+            ending: long_streams.clone(),
+        },
+        router: server::Router { pipeline, tasks: tasks.clone() },
+        catalogs: server::Catalogs { mesh: config.name.clone(), changes, metrics: counters },
     };
-    let router = server::Router { pipeline: Arc::new(pipeline), tasks: tasks.clone() };
-    let catalogs = server::Catalogs { mesh: config.name.clone(), changes, metrics: counters };
-    let server = server
-        .add_service(
-            RouterServiceServer::new(router)
-                .max_decoding_message_size(limits.max_message_bytes)
-                .max_encoding_message_size(MAX_REPLY_BYTES),
-        )
-        .add_service(CatalogServiceServer::new(catalogs));
+    let server = services.on(server, limits);
 
     // The server cuts off what is left a little before the drain gives up on it, so that this is its own work.
     let grace = config.grace.saturating_sub(config.settle).saturating_sub(CUT_OFF);
@@ -162,6 +175,28 @@ pub async fn run(config: Config, parts: Parts, stop: CancellationToken) -> Resul
     let options = drain::Options { settle: config.settle, budget: config.grace, ..drain::Options::default() };
     let report = drain::leave(leaving, finished, options).await;
     outcome.map(|()| report)
+}
+
+/// What clients may call.
+struct Services {
+    router: server::Router,
+    catalogs: server::Catalogs,
+    inference: server::Inference,
+}
+
+impl Services {
+    fn on(self, server: serve::Server, limits: Limits) -> serve::Server {
+        let (message, reply) = (limits.max_message_bytes, max_reply_bytes(limits.max_message_bytes));
+        let router = RouterServiceServer::new(self.router);
+        // Tensors are large and often sparse, and clients of this protocol can compress them.
+        let inference = raw::Server::new(self.inference)
+            .accept_compressed(CompressionEncoding::Gzip)
+            .accept_compressed(CompressionEncoding::Deflate);
+        server
+            .add_service(router.max_decoding_message_size(message).max_encoding_message_size(reply))
+            .add_service(inference.max_decoding_message_size(message).max_encoding_message_size(reply))
+            .add_service(CatalogServiceServer::new(self.catalogs))
+    }
 }
 
 impl fmt::Debug for Parts {

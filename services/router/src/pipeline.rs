@@ -14,7 +14,9 @@ use crate::{
     combine::{self, Merged},
     error::Error,
     gate::{Decision, Gate},
+    model::Named,
     plan::{self, Plan},
+    wire::Ask,
 };
 
 /// The six steps and what they share.
@@ -53,6 +55,23 @@ impl Pipeline {
     /// The same walk up to the plan.
     pub(crate) async fn explain(&self, request: Request, events: &mut impl EventSink) -> Result<(), Error> {
         self.decide(request, events).await.map(drop)
+    }
+
+    /// The short walk of a request that names its expert or one of its models: there is nothing to decide, and one leg to
+    /// run. `deadline` is the request's own, if it has one.
+    pub(crate) async fn pass<A: Ask>(
+        &self,
+        (name, version): (&str, &str),
+        deadline: Option<Instant>,
+        ask: &A,
+    ) -> Result<A::Answer, Error> {
+        let times = self.admission.times(deadline);
+        let leg = {
+            let catalog = self.catalog.load();
+            let remaining = times.deadline.saturating_duration_since(times.received);
+            Named::find(name, &catalog)?.leg(version, &catalog, remaining)?
+        };
+        self.caller.run_one(&leg, times, ask).await
     }
 
     async fn decide(&self, request: Request, events: &mut impl EventSink) -> Result<(Admitted, Decision, Plan), Error> {

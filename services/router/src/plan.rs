@@ -6,11 +6,15 @@ use std::{sync::Arc, time::Duration};
 use consilium_mesh::registry::Slo;
 use tokio::time::Instant;
 
-use crate::{catalog::Catalog, gate::Decision};
+use crate::{
+    balance::Wanted,
+    catalog::{Catalog, Target},
+    gate::Decision,
+};
 
 /// Kept back from the deadline for combining and for the way to the client, so that the caller gets our own answer
 /// and not a bare timeout.
-const RESERVE: Duration = Duration::from_millis(5);
+pub(crate) const RESERVE: Duration = Duration::from_millis(5);
 
 /// Stages run in order until one satisfies.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,12 +35,40 @@ pub(crate) struct Leg {
     pub(crate) index: usize,
     pub(crate) expert: Arc<str>,
     pub(crate) version: Arc<str>,
+    /// Where one of the expert's models is asked and not the expert: only instances that have it loaded will do.
+    pub(crate) model: Option<Arc<str>>,
     /// How long it may take, retries included; never beyond the request's deadline, whatever the stages before took.
     pub(crate) budget: Duration,
     pub(crate) slo: Slo,
     pub(crate) idempotent: bool,
     /// Live instances when the plan was made.
     pub(crate) live: usize,
+}
+
+impl Leg {
+    fn new(index: usize, expert: &str, target: &Target<'_>) -> Self {
+        Self {
+            index,
+            expert: expert.into(),
+            version: target.card.version.as_str().into(),
+            model: None,
+            budget: Duration::ZERO,
+            slo: target.card.slo,
+            idempotent: target.card.idempotent,
+            live: target.live,
+        }
+    }
+
+    /// The instances that it may run on.
+    pub(crate) fn wanted(&self) -> Wanted<'_> {
+        Wanted { version: &self.version, model: self.model.as_deref() }
+    }
+}
+
+/// The leg of a request that names its expert, or one of the expert's models, by itself: it may use all of the time.
+pub(crate) fn single((expert, model): (&str, Option<&str>), target: &Target<'_>, remaining: Duration) -> Leg {
+    let budget = remaining.saturating_sub(RESERVE);
+    Leg { model: model.map(Arc::from), budget, ..Leg::new(0, expert, target) }
 }
 
 /// The experts that the decision selected make the first stage; where a fallback expert stands ready and was not
@@ -53,15 +85,7 @@ pub(crate) fn build(decision: &Decision, catalog: &Catalog, deadline: Instant, n
             let Some(target) = catalog.target(choice.expert, choice.version) else {
                 continue;
             };
-            legs.push(Leg {
-                index,
-                expert: choice.expert.into(),
-                version: target.card.version.as_str().into(),
-                budget: Duration::ZERO,
-                slo: target.card.slo,
-                idempotent: target.card.idempotent,
-                live: target.live,
-            });
+            legs.push(Leg::new(index, choice.expert, &target));
             index += 1;
         }
         if !legs.is_empty() {
@@ -96,6 +120,7 @@ mod tests {
             index: 0,
             expert: "e".into(),
             version: "1".into(),
+            model: None,
             budget: Duration::ZERO,
             slo: Slo { latency: Duration::from_millis(*ms), objective: 0.99, first_token: None },
             idempotent: true,

@@ -11,6 +11,8 @@ use tonic::Code;
 pub(crate) enum Ending {
     Answered,
     Failed(Code),
+    /// Whoever was asked found fault with the request, whatever its code says.
+    Mistaken,
     /// The caller went away first.
     Abandoned,
 }
@@ -20,6 +22,7 @@ pub(crate) fn judge(ending: Ending, took: Duration, latency: Duration) -> Option
     let in_time = took <= latency;
     match ending {
         Ending::Answered => Some(in_time),
+        Ending::Mistaken => None,
         // A deadline shorter than the objective is a caller who gave up by the clock.
         Ending::Abandoned | Ending::Failed(Code::DeadlineExceeded) if in_time => None,
         Ending::Abandoned => Some(false),
@@ -66,6 +69,8 @@ mod tests {
             (Ending::Failed(Code::Unavailable), FAST, Some(false)),
             (Ending::Failed(Code::InvalidArgument), FAST, None),
             (Ending::Failed(Code::NotFound), SLOW, None),
+            (Ending::Failed(Code::Unimplemented), FAST, Some(false)),
+            (Ending::Mistaken, SLOW, None),
         ];
         for (ending, took, expected) in cases {
             assert_eq!(judge(ending, took, LATENCY), expected, "{ending:?} after {took:?}");

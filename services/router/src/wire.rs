@@ -3,6 +3,7 @@
 //! the rest is the experts' and the clients' business.
 
 use std::{
+    future::Future,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -10,10 +11,32 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use consilium_gate::Vector;
-use consilium_proto::{client::expert_service_client::ExpertServiceClient, v1};
+use consilium_proto::{
+    client::{expert_service_client::ExpertServiceClient, grpc_inference_service_client::GrpcInferenceServiceClient},
+    inference as oip, raw, v1,
+};
 use tokio::sync::mpsc;
 use tonic::{Request, Status, transport::Channel};
+
+use crate::max_reply_bytes;
+
+/// What a leg asks of an instance. Every attempt asks the same.
+pub(crate) trait Ask: Sync {
+    type Answer: Send;
+
+    /// Whether it is the work that the expert's objective is about, and whose time tells how loaded an instance is.
+    const IS_WORK: bool = true;
+
+    /// `timeout` is sent as `grpc-timeout`.
+    fn ask(&self, channel: Channel, timeout: Duration) -> impl Future<Output = Result<Self::Answer, Status>> + Send;
+
+    /// Whether the caller has a part of the answer already: it cannot be taken back, so nobody starts over.
+    fn has_begun(&self) -> bool {
+        false
+    }
+}
 
 /// A query as the experts get it. Cheap to clone: every attempt sends the same one.
 #[derive(Debug, Clone)]
@@ -74,42 +97,68 @@ pub(crate) struct Inferred {
     pub(crate) timings: Option<Timings>,
 }
 
-/// One call of an expert.
-#[derive(Debug, Clone)]
-pub(crate) struct Call<'a> {
+/// A query to an expert.
+#[derive(Debug)]
+pub(crate) struct Question<'a> {
     pub(crate) expert: &'a str,
     pub(crate) payload: &'a Payload,
     /// The gate's vector of the text, for experts on the same encoder.
     pub(crate) vector: Option<&'a Vector>,
-    /// Sent as `grpc-timeout`.
-    pub(crate) timeout: Duration,
+    pub(crate) voice: Option<Voice>,
     pub(crate) max_message_bytes: usize,
 }
 
-impl Call<'_> {
+/// Where pieces of text go while the answer is made, for callers who want them.
+#[derive(Debug)]
+pub(crate) struct Voice {
+    /// The number of the leg.
+    leg: usize,
+    texts: Texts,
+    /// Set before the first piece.
+    said: AtomicBool,
+}
+
+impl Voice {
+    pub(crate) fn new(leg: usize, texts: Texts) -> Self {
+        Self { leg, texts, said: AtomicBool::new(false) }
+    }
+}
+
+impl Ask for Question<'_> {
+    type Answer = Inferred;
+
+    async fn ask(&self, channel: Channel, timeout: Duration) -> Result<Inferred, Status> {
+        match &self.voice {
+            None => self.infer(channel, timeout).await,
+            Some(voice) => self.stream_infer(channel, timeout, voice).await,
+        }
+    }
+
+    fn has_begun(&self) -> bool {
+        self.voice.as_ref().is_some_and(|voice| voice.said.load(Ordering::Relaxed))
+    }
+}
+
+impl Question<'_> {
     /// Asks and waits for the whole answer.
-    pub(crate) async fn infer(&self, channel: Channel) -> Result<Inferred, Status> {
+    async fn infer(&self, channel: Channel, timeout: Duration) -> Result<Inferred, Status> {
         let (query, context, embedding) = self.parts();
         let message = v1::InferRequest { expert: self.expert.to_owned(), query, context, embedding };
-        let reply = self.client(channel).infer(self.request(message)).await?;
+        let reply = self.client(channel).infer(request(message, timeout)).await?;
         inferred(reply.into_inner())
     }
 
-    /// Asks, and passes pieces of text on as they come, each with the number of its leg. `said` is set before the first.
-    pub(crate) async fn stream_infer(
-        &self,
-        channel: Channel,
-        leg: usize,
-        (texts, said): (&Texts, &AtomicBool),
-    ) -> Result<Inferred, Status> {
+    /// Asks, and passes pieces of text on as they come.
+    async fn stream_infer(&self, channel: Channel, timeout: Duration, voice: &Voice) -> Result<Inferred, Status> {
         let (query, context, embedding) = self.parts();
         let message = v1::StreamInferRequest { expert: self.expert.to_owned(), query, context, embedding };
-        let mut events = self.client(channel).stream_infer(self.request(message)).await?.into_inner();
+        let mut events = self.client(channel).stream_infer(request(message, timeout)).await?.into_inner();
         while let Some(event) = events.message().await? {
             match event.event {
                 Some(v1::stream_infer_response::Event::Delta(delta)) => {
-                    said.store(true, Ordering::Relaxed);
-                    texts.send((leg, delta)).await.map_err(|_| Status::cancelled("the caller went away"))?;
+                    voice.said.store(true, Ordering::Relaxed);
+                    let piece = (voice.leg, delta);
+                    voice.texts.send(piece).await.map_err(|_| Status::cancelled("the caller went away"))?;
                 }
                 Some(v1::stream_infer_response::Event::Done(done)) => return inferred(done),
                 None => {}
@@ -131,12 +180,56 @@ impl Call<'_> {
             .max_decoding_message_size(self.max_message_bytes)
             .max_encoding_message_size(self.max_message_bytes)
     }
+}
 
-    fn request<T>(&self, message: T) -> Request<T> {
-        let mut request = Request::new(message);
-        request.set_timeout(self.timeout);
-        request
+/// Tensors to a model: an encoded `ModelInferRequest`, which is passed on as the bytes that it is; so is the reply.
+pub(crate) struct Tensors {
+    pub(crate) request: Bytes,
+    pub(crate) max_message_bytes: usize,
+}
+
+impl Ask for Tensors {
+    type Answer = Bytes;
+
+    async fn ask(&self, channel: Channel, timeout: Duration) -> Result<Bytes, Status> {
+        let mut client = raw::Client::new(channel)
+            .max_decoding_message_size(max_reply_bytes(self.max_message_bytes))
+            .max_encoding_message_size(self.max_message_bytes);
+        Ok(client.model_infer(request(self.request.clone(), timeout)).await?.into_inner())
     }
+}
+
+/// A question about a model, and not to it.
+#[derive(Debug)]
+pub(crate) struct About<M>(pub(crate) M);
+
+macro_rules! about {
+    ($($message:ident: $method:ident -> $answer:ident,)*) => {
+        $(impl Ask for About<oip::$message> {
+            type Answer = oip::$answer;
+
+            const IS_WORK: bool = false;
+
+            async fn ask(&self, channel: Channel, timeout: Duration) -> Result<oip::$answer, Status> {
+                let message = self.0.clone();
+                let reply = GrpcInferenceServiceClient::new(channel).$method(request(message, timeout)).await?;
+                Ok(reply.into_inner())
+            }
+        })*
+    };
+}
+
+about! {
+    ModelReadyRequest: model_ready -> ModelReadyResponse,
+    ModelMetadataRequest: model_metadata -> ModelMetadataResponse,
+    ModelConfigRequest: model_config -> ModelConfigResponse,
+    ModelStatisticsRequest: model_statistics -> ModelStatisticsResponse,
+}
+
+fn request<T>(message: T, timeout: Duration) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(timeout);
+    request
 }
 
 fn inferred(reply: v1::InferResponse) -> Result<Inferred, Status> {

@@ -20,6 +20,14 @@ pub(crate) struct Line {
     pub(super) monitor: Monitor,
 }
 
+#[cfg(test)]
+impl Line {
+    /// One that nobody watches.
+    pub(crate) fn still(channel: Channel, health: super::Health) -> Self {
+        Self { channel, monitor: Monitor::of(health) }
+    }
+}
+
 /// Lines as the records announce them. A mesh without certificates speaks plain text.
 #[derive(Debug)]
 pub(crate) struct Lines {

@@ -58,6 +58,20 @@ pub(crate) struct Pool {
     endpoints: BTreeMap<String, Arc<Endpoint>>,
 }
 
+/// Which instances of an expert will do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) version: &'a str,
+    /// Only those that have it loaded, as they announce.
+    pub(crate) model: Option<&'a str>,
+}
+
+impl<'a> From<&'a str> for Wanted<'a> {
+    fn from(version: &'a str) -> Self {
+        Self { version, model: None }
+    }
+}
+
 impl Pool {
     /// The pool after a change of the registry. An endpoint lives on as long as its instance keeps id, epoch and address:
     /// the same address with a new epoch is a new process, which starts without history.
@@ -93,15 +107,22 @@ impl Pool {
         Self { endpoints }
     }
 
-    /// How many instances of `version` a pick chooses from: the sound ones, or all where none is. An expert whose only
+    /// How many of the `wanted` instances a pick chooses from: the sound ones, or all where none is. An expert whose only
     /// instance cannot be reached is therefore called and not given up: it may be this router that is cut off.
-    pub(crate) fn live(&self, version: &str) -> usize {
-        self.candidates(version, &[]).len()
+    pub(crate) fn live<'a>(&self, wanted: impl Into<Wanted<'a>>) -> usize {
+        self.candidates(wanted.into(), &[]).len()
     }
 
-    /// How many instances of `version` are as `wanted`.
-    pub(crate) fn count(&self, version: &str, wanted: impl Fn(Health) -> bool) -> usize {
-        self.endpoints.values().filter(|endpoint| endpoint.serves(version) && wanted(endpoint.health())).count()
+    /// How many of the `wanted` instances have such a health.
+    pub(crate) fn count<'a>(&self, wanted: impl Into<Wanted<'a>>, such: impl Fn(Health) -> bool) -> usize {
+        let wanted = wanted.into();
+        self.endpoints.values().filter(|endpoint| endpoint.serves(wanted) && such(endpoint.health())).count()
+    }
+
+    /// The way to every instance that serves and is sound, for what is asked of all of them.
+    pub(crate) fn everybody(&self) -> impl Iterator<Item = Channel> {
+        let serving = self.endpoints.values().filter(|endpoint| endpoint.is_live() && endpoint.health().is_sound());
+        serving.map(|endpoint| endpoint.channel.clone())
     }
 
     /// Calls of this router that run on `instance` now.
@@ -114,10 +135,10 @@ impl Pool {
         self.endpoints.get(instance).map_or(Health::Unreachable, |endpoint| endpoint.health())
     }
 
-    /// Picks an instance of `version` that is not in `tried`.
-    pub(crate) fn pick(&self, version: &str, tried: &[String]) -> Option<Pick> {
+    /// Picks one of the `wanted` instances that is not in `tried`.
+    pub(crate) fn pick<'a>(&self, wanted: impl Into<Wanted<'a>>, tried: &[String]) -> Option<Pick> {
         let now = Instant::now();
-        let candidates = self.candidates(version, tried);
+        let candidates = self.candidates(wanted.into(), tried);
         let (first, second) = p2c::two(candidates.len(), |n| rand::random_range(0..n))?;
         let (first, second) = (*candidates.get(first)?, *candidates.get(second)?);
         let best = first.sampled().min(second.sampled());
@@ -140,10 +161,10 @@ impl Pool {
         }
     }
 
-    /// Those that serve `version` and were not tried; of these the sound ones, where there are any.
-    fn candidates(&self, version: &str, tried: &[String]) -> Vec<&Arc<Endpoint>> {
+    /// Those that serve what is wanted and were not tried; of these the sound ones, where there are any.
+    fn candidates(&self, wanted: Wanted<'_>, tried: &[String]) -> Vec<&Arc<Endpoint>> {
         let untried =
-            |endpoint: &&Arc<Endpoint>| endpoint.serves(version) && !tried.contains(&endpoint.instance.record.instance);
+            |endpoint: &&Arc<Endpoint>| endpoint.serves(wanted) && !tried.contains(&endpoint.instance.record.instance);
         let all: Vec<_> = self.endpoints.values().filter(untried).collect();
         let sound: Vec<_> = all.iter().copied().filter(|endpoint| endpoint.health().is_sound()).collect();
         if sound.is_empty() { all } else { sound }
@@ -165,9 +186,15 @@ fn best<'a>(endpoints: impl Iterator<Item = &'a Arc<Endpoint>>) -> f64 {
 }
 
 impl Endpoint {
-    fn serves(&self, version: &str) -> bool {
+    fn serves(&self, wanted: Wanted<'_>) -> bool {
         let record = &self.instance.record;
-        record.version == version && record.state == State::Serving && record.track == Track::Live
+        let has = |model: &str| record.models.iter().any(|loaded| loaded.name == model);
+        record.version == wanted.version && self.is_live() && wanted.model.is_none_or(has)
+    }
+
+    fn is_live(&self) -> bool {
+        let record = &self.instance.record;
+        record.state == State::Serving && record.track == Track::Live
     }
 
     fn health(&self) -> Health {

@@ -20,8 +20,7 @@ const SOUND: Still = Still(BTreeMap::new());
 impl Connect for Still {
     fn connect(&self, instance: &Instance) -> Result<Line, dial::Error> {
         let health = self.0.get(&*instance.record.instance).copied().unwrap_or(Health::Serving);
-        let channel = dial::channel(&dial::Target::plain(&*instance.address))?;
-        Ok(Line { channel, monitor: Monitor::of(health) })
+        Ok(Line::still(dial::channel(&dial::Target::plain(&*instance.address))?, health))
     }
 }
 

@@ -1,32 +1,22 @@
 //! One leg: attempts on different instances within the leg's budget, at most one of them a retry.
 
-use std::{
-    future::Future,
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{pin::pin, time::Duration};
 
-use consilium_gate::Vector;
 use tokio::time::{Instant, sleep_until, timeout_at};
-use tonic::{Code, Status};
+use tonic::Code;
 use tower::retry::budget::Budget;
 
 use super::{
-    Attempt, Caller, Reply,
+    Attempt, Caller, Times,
     retry::{self, Blame, Verdict},
 };
 use crate::{
-    admission::Admitted,
     balance::Pick,
     error::Failure,
     metrics::Metrics,
     plan::Leg,
     slo::{self, Ending},
-    wire::{Call, Inferred, Texts},
+    wire::Ask,
 };
 
 /// The first try and one more.
@@ -34,32 +24,37 @@ const MAX_ATTEMPTS: usize = 2;
 /// How many times its objective an attempt may take before it makes room for another instance.
 const PATIENCE: u32 = 4;
 
-/// What every leg of a request shares.
-pub(super) struct Shared<'a> {
-    pub(super) admitted: &'a Admitted,
-    pub(super) vector: Option<&'a Vector>,
-    /// Where pieces of text go; `None` when nobody wants them.
-    pub(super) texts: Option<Texts>,
+/// What became of a leg.
+#[derive(Debug)]
+pub(super) struct Ran<T> {
+    /// Who was asked last.
+    pub(super) instance: Option<String>,
+    pub(super) result: Result<T, Failure>,
+    pub(super) attempts: Vec<Attempt>,
 }
 
 /// How an attempt ended, and whether the retry that may follow is paid for already.
-struct Ended {
-    outcome: Result<Inferred, Verdict>,
+struct Ended<T> {
+    outcome: Result<T, Verdict>,
     paid: bool,
 }
 
 impl Caller {
-    /// Runs the leg to its end. What became of it is in the reply; it counts for the expert's objective even when the
-    /// caller goes away and this future is dropped.
-    pub(super) async fn run_leg(&self, leg: &Leg, shared: &Shared<'_>) -> Reply {
-        let mut watch = Watch::start(&self.metrics, leg);
-        let deadline = (watch.since + leg.budget).min(shared.admitted.deadline());
-        // Text that the caller has cannot be taken back: after the first piece nobody starts over.
-        let said = AtomicBool::new(false);
+    /// Runs the leg to its end. Work counts for the expert's objective even when the caller goes away and this future is
+    /// dropped.
+    pub(super) async fn run_leg<A: Ask>(&self, leg: &Leg, times: Times, ask: &A) -> Ran<A::Answer> {
+        let since = Instant::now();
+        let mut watch = A::IS_WORK.then(|| Watch::start(&self.metrics, leg, since));
+        let mut end = |ending| {
+            if let Some(watch) = &mut watch {
+                watch.ending = ending;
+            }
+        };
+        let deadline = (since + leg.budget).min(times.deadline);
         let mut attempts: Vec<Attempt> = Vec::new();
-        let mut last = None;
+        let mut last: Option<Verdict> = None;
         let mut paid = false;
-        while attempts.len() < MAX_ATTEMPTS && !said.load(Ordering::Relaxed) && Instant::now() < deadline {
+        while attempts.len() < MAX_ATTEMPTS && !ask.has_begun() && Instant::now() < deadline {
             let Some((pick, spare)) = self.pick(leg, &attempts) else { break };
             // A retry is paid for when it is certain to happen, so that failures without an alternative cost nobody.
             if attempts.is_empty() {
@@ -69,32 +64,36 @@ impl Caller {
             }
             let since = Instant::now();
             let instance = pick.instance().to_owned();
-            let call = self.attempt(leg, shared, &pick, (deadline, &said));
             let give_way = (spare && leg.idempotent).then(|| give_way(leg, deadline));
-            let ended = self.bounded(leg, call, (give_way, deadline), &said).await;
+            let ended = self.bounded(leg, (ask, &pick), (give_way, deadline)).await;
             paid = ended.paid;
             let code = ended.outcome.as_ref().map_or_else(|verdict| verdict.failure.code, |_| Code::Ok);
-            attempts.push(self.record(leg, &instance, (code, since), shared));
+            attempts.push(self.record(leg, &instance, (code, since), times));
             match ended.outcome {
-                Ok(inferred) => {
-                    pick.succeeded();
-                    watch.ending = Ending::Answered;
-                    return reply(leg, Some(instance), Ok(inferred), attempts);
+                Ok(answer) => {
+                    // How fast somebody tells what a model is like says nothing about how fast the model is.
+                    if A::IS_WORK {
+                        pick.succeeded();
+                    }
+                    end(Ending::Answered);
+                    return Ran { instance: Some(instance), result: Ok(answer), attempts };
                 }
                 Err(verdict) => {
                     tracing::debug!(expert = %leg.expert, %instance, ?code, reason = %verdict.failure.reason, "attempt failed");
-                    blame(pick, &verdict);
-                    last = Some(verdict.failure);
-                    if !verdict.elsewhere {
+                    blame::<A>(pick, &verdict);
+                    let elsewhere = verdict.elsewhere;
+                    last = Some(verdict);
+                    if !elsewhere {
                         break;
                     }
                 }
             }
         }
-        let failure = last.unwrap_or_else(|| never_called(deadline));
-        watch.ending = Ending::Failed(failure.code);
+        let mistaken = last.as_ref().is_some_and(|verdict| verdict.blame == Blame::Request);
+        let failure = last.map_or_else(|| never_called(deadline), |verdict| verdict.failure);
+        end(if mistaken { Ending::Mistaken } else { Ending::Failed(failure.code) });
         let instance = attempts.last().map(|attempt| attempt.instance.clone());
-        reply(leg, instance, Err(failure), attempts)
+        Ran { instance, result: Err(failure), attempts }
     }
 
     /// An instance that was not tried yet, and whether there is another one beside it.
@@ -103,63 +102,42 @@ impl Caller {
         // As the mesh is now, not as it was when the plan was made.
         let catalog = self.catalog.load();
         let pool = catalog.pool(&leg.expert)?;
-        let spare = attempts.len() + 1 < MAX_ATTEMPTS && pool.live(&leg.version) > attempts.len() + 1;
-        Some((pool.pick(&leg.version, &tried)?, spare))
+        let spare = attempts.len() + 1 < MAX_ATTEMPTS && pool.live(leg.wanted()) > attempts.len() + 1;
+        Some((pool.pick(leg.wanted(), &tried)?, spare))
     }
 
-    async fn attempt(
-        &self,
-        leg: &Leg,
-        shared: &Shared<'_>,
-        pick: &Pick,
-        (deadline, said): (Instant, &AtomicBool),
-    ) -> Result<Inferred, Status> {
-        let call = Call {
-            expert: &leg.expert,
-            payload: shared.admitted.payload(),
-            vector: shared.vector,
-            timeout: deadline.saturating_duration_since(Instant::now()),
-            max_message_bytes: self.max_message_bytes,
-        };
-        match &shared.texts {
-            None => call.infer(pick.channel()).await,
-            Some(texts) => call.stream_infer(pick.channel(), leg.index, (texts, said)).await,
-        }
-    }
-
-    /// Waits for the attempt until `deadline`. At `give_way` it is ended for another instance's sake, unless it has
+    /// Asks, and waits until `deadline`. At `give_way` the attempt is ended for another instance's sake, unless it has
     /// begun to speak or the retry budget is empty: then waiting on is the best chance there is.
-    async fn bounded(
+    async fn bounded<A: Ask>(
         &self,
         leg: &Leg,
-        call: impl Future<Output = Result<Inferred, Status>>,
+        (ask, pick): (&A, &Pick),
         (give_way, deadline): (Option<Instant>, Instant),
-        said: &AtomicBool,
-    ) -> Ended {
+    ) -> Ended<A::Answer> {
         let since = Instant::now();
-        let judged = |status: &Status| retry::judge(status, since.elapsed(), leg);
-        let mut call = pin!(call);
+        let judged = |status| retry::judge(&status, since.elapsed(), leg);
+        let mut call = pin!(ask.ask(pick.channel(), deadline.saturating_duration_since(since)));
         if let Some(give_way) = give_way {
             tokio::select! {
                 biased;
-                outcome = &mut call => return Ended { outcome: outcome.map_err(|status| judged(&status)), paid: false },
+                outcome = &mut call => return Ended { outcome: outcome.map_err(judged), paid: false },
                 () = sleep_until(give_way) => {}
             }
-            if !said.load(Ordering::Relaxed) && self.retries.withdraw() {
+            if !ask.has_begun() && self.retries.withdraw() {
                 let verdict = retry::timed_out(since.elapsed(), leg);
                 return Ended { outcome: Err(verdict), paid: true };
             }
         }
         let outcome = match timeout_at(deadline, call).await {
-            Ok(outcome) => outcome.map_err(|status| judged(&status)),
+            Ok(outcome) => outcome.map_err(judged),
             Err(_) => Err(retry::timed_out(since.elapsed(), leg)),
         };
         Ended { outcome, paid: false }
     }
 
-    fn record(&self, leg: &Leg, instance: &str, (code, since): (Code, Instant), shared: &Shared<'_>) -> Attempt {
+    fn record(&self, leg: &Leg, instance: &str, (code, since): (Code, Instant), times: Times) -> Attempt {
         self.metrics.attempt(&leg.expert, code);
-        let start_offset = since.saturating_duration_since(shared.admitted.received());
+        let start_offset = since.saturating_duration_since(times.received);
         Attempt { instance: instance.to_owned(), code, start_offset, duration: since.elapsed() }
     }
 }
@@ -172,11 +150,11 @@ fn give_way(leg: &Leg, deadline: Instant) -> Instant {
     now + (leg.slo.latency * PATIENCE).max(remaining / 2).min(remaining)
 }
 
-fn blame(pick: Pick, verdict: &Verdict) {
+fn blame<A: Ask>(pick: Pick, verdict: &Verdict) {
     match verdict.blame {
         Blame::Instance => pick.failed(verdict.failure.retry_after),
-        Blame::Request => pick.succeeded(),
-        Blame::Nobody => drop(pick),
+        Blame::Request if A::IS_WORK => pick.succeeded(),
+        Blame::Request | Blame::Nobody => drop(pick),
     }
 }
 
@@ -186,15 +164,6 @@ fn never_called(deadline: Instant) -> Failure {
     } else {
         Failure::new(Code::Unavailable, "NO_LIVE_INSTANCE", "no live instance")
     }
-}
-
-fn reply(leg: &Leg, instance: Option<String>, result: Result<Inferred, Failure>, attempts: Vec<Attempt>) -> Reply {
-    let (result, timings) = match result {
-        Ok(inferred) => (Ok(inferred.answer), inferred.timings),
-        Err(failure) => (Err(failure), None),
-    };
-    let (expert, version) = (Arc::clone(&leg.expert), Arc::clone(&leg.version));
-    Reply { leg: leg.index, expert, version, instance, result, attempts, timings }
 }
 
 /// Counts the leg when it ends, however it ends.
@@ -207,8 +176,7 @@ struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    fn start(metrics: &'a Metrics, leg: &'a Leg) -> Self {
-        let since = Instant::now();
+    fn start(metrics: &'a Metrics, leg: &'a Leg, since: Instant) -> Self {
         Self { metrics, expert: &leg.expert, latency: leg.slo.latency, since, ending: Ending::Abandoned }
     }
 }

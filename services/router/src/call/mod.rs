@@ -9,19 +9,19 @@ use std::{fmt, sync::Arc, time::Duration};
 use arc_swap::ArcSwap;
 use consilium_gate::Vector;
 use futures::{StreamExt, stream::FuturesUnordered};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use tonic::Code;
 use tower::retry::budget::TpsBudget;
 
-use self::leg::Shared;
+use self::leg::Ran;
 use crate::{
     admission::Admitted,
     catalog::Catalog,
     error::{Error, Failure},
     metrics::Metrics,
     pipeline::EventSink,
-    plan::Plan,
-    wire::{Answer, Timings},
+    plan::{Leg, Plan},
+    wire::{Answer, Ask, Inferred, Question, Texts, Timings, Voice},
 };
 
 /// Pieces of text that experts may be ahead of a caller who reads slowly.
@@ -48,6 +48,21 @@ pub(crate) struct Attempt {
     /// Since the router took the request.
     pub(crate) start_offset: Duration,
     pub(crate) duration: Duration,
+}
+
+/// When a request came, and when it must be over.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Times {
+    pub(crate) received: Instant,
+    pub(crate) deadline: Instant,
+}
+
+/// What every leg of a query shares.
+struct Shared<'a> {
+    admitted: &'a Admitted,
+    vector: Option<&'a Vector>,
+    /// Where pieces of text go; `None` when nobody wants them.
+    texts: Option<Texts>,
 }
 
 /// Calls experts. One per router: the retry budget is shared by all requests, so that a failing mesh is not
@@ -78,7 +93,7 @@ impl Caller {
         for stage in &plan.stages {
             let (texts, mut pieces) = mpsc::channel(TEXTS_AHEAD);
             let shared = Shared { admitted, vector, texts: E::WANTS_TEXT.then_some(texts) };
-            let mut legs: FuturesUnordered<_> = stage.legs.iter().map(|leg| self.run_leg(leg, &shared)).collect();
+            let mut legs: FuturesUnordered<_> = stage.legs.iter().map(|leg| self.query(leg, &shared)).collect();
             let first = replies.len();
             loop {
                 tokio::select! {
@@ -100,6 +115,29 @@ impl Caller {
             }
         }
         Ok(replies)
+    }
+
+    /// Runs one leg by itself.
+    pub(crate) async fn run_one<A: Ask>(&self, leg: &Leg, times: Times, ask: &A) -> Result<A::Answer, Error> {
+        let failed = |failure| Error::Failed { expert: leg.expert.to_string(), failure: Box::new(failure) };
+        self.run_leg(leg, times, ask).await.result.map_err(failed)
+    }
+
+    async fn query(&self, leg: &Leg, shared: &Shared<'_>) -> Reply {
+        let question = Question {
+            expert: &leg.expert,
+            payload: shared.admitted.payload(),
+            vector: shared.vector,
+            voice: shared.texts.clone().map(|texts| Voice::new(leg.index, texts)),
+            max_message_bytes: self.max_message_bytes,
+        };
+        let Ran { instance, result, attempts } = self.run_leg(leg, shared.admitted.times(), &question).await;
+        let (result, timings) = match result {
+            Ok(Inferred { answer, timings }) => (Ok(answer), timings),
+            Err(failure) => (Err(failure), None),
+        };
+        let (expert, version) = (Arc::clone(&leg.expert), Arc::clone(&leg.version));
+        Reply { leg: leg.index, expert, version, instance, result, attempts, timings }
     }
 }
 

@@ -13,6 +13,10 @@ use crate::{
 
 /// What an instance says that serves another expert than the record at its address: somebody else lives there now.
 const SOMEBODY_ELSE: &str = "UNKNOWN_EXPERT";
+/// What an instance says that has a model, but not loaded.
+const NOT_LOADED: &str = "MODEL_UNAVAILABLE";
+/// What it says that has no such model.
+const NO_SUCH_MODEL: &str = "UNKNOWN_MODEL";
 
 /// A failed attempt, understood.
 #[derive(Debug)]
@@ -46,7 +50,7 @@ pub(crate) fn judge(status: &Status, took: Duration, leg: &Leg) -> Verdict {
     }
     let failure = Failure {
         code: status.code(),
-        reason: errors::reason(status).unwrap_or_else(|| "EXPERT_FAILED".to_owned()),
+        reason: errors::reason(status).unwrap_or_else(|| unexplained(status).to_owned()),
         message: status.message().to_owned(),
         retry_after: errors::retry_after(status),
         metadata: errors::metadata(status),
@@ -58,11 +62,17 @@ pub(crate) fn judge(status: &Status, took: Duration, leg: &Leg) -> Verdict {
     if failure.reason == SOMEBODY_ELSE {
         return unreachable("another expert answers at the instance's address", true);
     }
+    // Somebody loads and unloads models; where a record said that the model was there, it was unloaded this moment.
+    if failure.reason == NOT_LOADED || (failure.reason == NO_SUCH_MODEL && leg.model.is_some()) {
+        return Verdict { failure, elsewhere: true, blame: Blame::Nobody };
+    }
     let (elsewhere, blame) = match status.code() {
         // The instance refused before it did anything.
         Code::Unavailable | Code::ResourceExhausted => (true, Blame::Instance),
         Code::Internal | Code::Unknown | Code::DataLoss | Code::Aborted => (leg.idempotent, Blame::Instance),
         Code::DeadlineExceeded => (false, blame_for_time(took, leg)),
+        // With a reason it is something of the protocol that nobody serves. Without, it is not even a server of ours.
+        Code::Unimplemented if errors::reason(status).is_some() => (false, Blame::Request),
         Code::Cancelled | Code::Unimplemented => (false, Blame::Instance),
         Code::Ok
         | Code::InvalidArgument
@@ -74,6 +84,12 @@ pub(crate) fn judge(status: &Status, took: Duration, leg: &Leg) -> Verdict {
         | Code::Unauthenticated => (false, Blame::Request),
     };
     Verdict { failure, elsewhere, blame }
+}
+
+/// The reason of a failure that came without one. Bytes that are no message have violations and nothing else.
+fn unexplained(status: &Status) -> &'static str {
+    let blames_the_request = status.code() == Code::InvalidArgument && !errors::violations(status).is_empty();
+    if blames_the_request { "INVALID_REQUEST" } else { "EXPERT_FAILED" }
 }
 
 /// An attempt that the router itself ended after `took`.
@@ -110,6 +126,7 @@ fn is_local_timeout(status: &Status) -> bool {
 #[cfg(test)]
 mod tests {
     use consilium_mesh::{errors::Refusal, registry::Slo};
+    use tonic_types::{ErrorDetails, StatusExt};
 
     use super::*;
 
@@ -120,6 +137,7 @@ mod tests {
             index: 0,
             expert: "labs".into(),
             version: "1".into(),
+            model: None,
             budget: Duration::from_secs(1),
             slo: Slo { latency: OBJECTIVE, objective: 0.99, first_token: None },
             idempotent,
@@ -140,6 +158,9 @@ mod tests {
         assert_eq!(row(&Status::internal("run failed"), true), (true, Blame::Instance));
         assert_eq!(row(&Status::invalid_argument("no text"), true), (false, Blame::Request));
         assert_eq!(row(&Status::deadline_exceeded("late"), true), (false, Blame::Instance));
+        assert_eq!(row(&Status::unimplemented("no such method"), true), (false, Blame::Instance));
+        let unsupported = Refusal::new(Code::Unimplemented, "UNSUPPORTED", "no shared memory").into_status();
+        assert_eq!(row(&unsupported, true), (false, Blame::Request));
     }
 
     #[test]
@@ -168,6 +189,28 @@ mod tests {
         let verdict = judge(&status, OBJECTIVE, &leg(false));
         assert_eq!((verdict.failure.code, verdict.elsewhere), (Code::Unavailable, true));
         assert_eq!(verdict.blame, Blame::Instance);
+    }
+
+    #[test]
+    fn a_model_that_was_unloaded_this_moment_is_asked_elsewhere_and_nobodys_fault() {
+        let of_a_model = Leg { model: Some("net".into()), ..leg(false) };
+        for (code, reason) in [(Code::NotFound, "UNKNOWN_MODEL"), (Code::Unavailable, "MODEL_UNAVAILABLE")] {
+            let status = Refusal::new(code, reason, "no such model here").into_status();
+            let verdict = judge(&status, OBJECTIVE, &of_a_model);
+            assert_eq!((verdict.failure.code, verdict.elsewhere, verdict.blame), (code, true, Blame::Nobody));
+        }
+        let status = Refusal::new(Code::NotFound, "UNKNOWN_MODEL", "no such version").into_status();
+        assert_eq!(row(&status, true), (false, Blame::Request), "nobody said that there was one");
+        let status = Refusal::new(Code::Unavailable, "MODEL_UNAVAILABLE", "the default model is loading").into_status();
+        assert_eq!(row(&status, false), (true, Blame::Nobody));
+    }
+
+    #[test]
+    fn bytes_that_are_no_message_are_the_requests_fault_by_name() {
+        let details = ErrorDetails::with_bad_request_violation("inputs.name", "not UTF-8");
+        let status = Status::with_error_details(Code::InvalidArgument, "not UTF-8", details);
+        assert_eq!(judge(&status, OBJECTIVE, &leg(true)).failure.reason, "INVALID_REQUEST");
+        assert_eq!(judge(&Status::invalid_argument("no"), OBJECTIVE, &leg(true)).failure.reason, "EXPERT_FAILED");
     }
 
     #[test]

@@ -47,3 +47,15 @@ fn mistakes_of_the_registry_come_with_the_others() {
         load("experts: [none.yaml]\nlisten: here\nregistry: {etcd: {endpoints: [a]}}").expect_err("all wrong");
     assert_eq!(paths(mistakes), ["listen", "gate.encoder", "experts[0]", "registry.etcd.endpoints[0]"]);
 }
+
+#[test]
+fn messages_have_a_size_that_a_machine_can_hold() {
+    let size =
+        |bytes: &str| load(&format!("{ALONE}\nmax_message_bytes: {bytes}")).map(|config| config.max_message_bytes);
+    assert_eq!(load(ALONE).expect("nothing is wrong").max_message_bytes, MAX_MESSAGE_BYTES);
+    assert_eq!(size("65536").expect("that is the least"), 65_536);
+    assert_eq!(size("1073741824").expect("that is the most"), 1_073_741_824);
+    for wrong in ["65535", "1073741825"] {
+        assert_eq!(paths(size(wrong).expect_err("that is too little or too much")), ["max_message_bytes"]);
+    }
+}

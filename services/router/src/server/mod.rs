@@ -1,9 +1,12 @@
-//! The incoming edge: RouterService and CatalogService. Decodes requests into the router's own types, runs the
-//! pipeline and encodes what it says. Nothing is decided here.
+//! The incoming edge: RouterService, CatalogService and the Open Inference Protocol. Decodes requests into the router's own
+//! types, runs the pipeline and encodes what it says. Nothing is decided here.
 
 mod catalog;
 mod decode;
 mod encode;
+mod gate_model;
+mod inference;
+mod repository;
 mod sink;
 
 use std::{pin::Pin, sync::Arc};
@@ -16,9 +19,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::TaskTracker;
 use tonic::{Code, Request, Response, Status};
 
-pub(crate) use self::catalog::Catalogs;
 pub use self::sink::REQUEST_ID;
 use self::sink::{Collect, Forward};
+pub(crate) use self::{catalog::Catalogs, gate_model::GateModel, inference::Inference};
 use crate::{error::Error, pipeline::Pipeline};
 
 /// Events that a slow caller of `StreamDispatch` may leave unread before its legs wait.

@@ -123,7 +123,7 @@ impl EventSink for Forward {
 }
 
 /// The error's status, with the request's id so that a caller's report can be found again.
-fn failed(request_id: &str, error: Error) -> Status {
+pub(super) fn failed(request_id: &str, error: Error) -> Status {
     let mut status = Status::from(error);
     // An id that is too long is itself what was wrong; repeated in a header it would do harm.
     if request_id.len() <= MAX_REQUEST_ID_BYTES
