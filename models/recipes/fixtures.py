@@ -1,7 +1,8 @@
 """Tiny models for tests, good and broken: built in a second, the same bytes every time.
 
 The good ones mean something, so that a test can say what it expects: in `tiny-text` words of one topic lie close
-together, and `tiny-classify` reads colours and sizes.
+together, and `tiny-classify` reads colours and sizes. Models as other people keep them, without a manifest, lie in
+`repository`, and those that a server has to refuse in `repository-refused`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import onnx
 from onnx import TensorProto, external_data_helper
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from recipes import manifest, proofs
+from recipes import manifest, proofs, repository
 from recipes.graph import Graph, masked_mean, text_inputs, unit_norm
 from recipes.recipe import Context, Recipe
 
@@ -52,12 +53,14 @@ def make(context: Context) -> dict[str, Any]:
         (context.directory / name).mkdir()
         maker(context.directory / name)
     return {
+        "served from a repository": repository.make(context.directory / "repository"),
+        "to be refused": repository.make_refused(context.directory / "repository-refused"),
         "topics told apart": proofs.expect_topics(context.directory / "tiny-text", TOPICS),
         "labels right": proofs.expect_labels(context.directory / "tiny-classify", {"colour": COLOURS, "size": SIZES}),
     }
 
 
-RECIPE = Recipe(name="fixtures", make=make, modules=(__name__,))
+RECIPE = Recipe(name="fixtures", make=make, modules=(__name__, repository.__name__))
 
 
 def _tiny_text(directory: Path) -> None:
