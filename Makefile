@@ -2,14 +2,16 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build cli demo up test faults bench lint fmt clean
+.PHONY: help setup build cli demo up test conformance faults bench lint fmt clean
 
 MESH ?= meshes/clinic/mesh.yaml
 FAULT ?=
+CLIENT ?=
+BENCH ?= registry inference
 CONSILIUM := target/debug/consilium
 
 help: ## Show what there is.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Install what is needed and build the models; does nothing when nothing is to do.
 	@scripts/setup
@@ -37,15 +39,19 @@ faults: setup ## Kill, stop and starve real processes under load, and print what
 	@cargo test --workspace --locked --no-run
 	@cargo test --workspace --locked --test faults -- $(FAULT)
 
-bench: setup ## Measure a router with a thousand registered instances, in release builds.
-	@cargo build --workspace --locked --release --bins --bench registry
-	@cargo bench --workspace --locked --bench registry
+conformance: setup ## Let other people's clients loose on a mesh: Triton's, KServe's, grpcurl, ONNX's own models (CLIENT=part of a name).
+	@cargo test --workspace --locked --no-run
+	@cargo test --workspace --locked --test conformance -- $(CLIENT)
+
+bench: setup ## Measure, in release builds: a router with a thousand instances; the way of tensors through it (BENCH=registry or inference).
+	@cargo build --workspace --locked --release --bins --benches
+	@for bench in $(BENCH); do cargo bench --workspace --locked --bench $$bench; done
 
 lint: setup ## Formatting, clippy, buf, ruff and go vet; warnings are errors.
 	@cargo fmt --all --check
 	@cargo clippy --workspace --all-targets --locked -- -D warnings
 	@cd proto && npx --no-install buf lint
-	@.venv/bin/ruff check models
+	@.venv/bin/ruff check models tests/conformance
 	@scripts/lint-go
 
 fmt: ## Format the Rust code.

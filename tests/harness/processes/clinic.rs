@@ -9,18 +9,19 @@ use std::{
 
 use consilium_proto::v1::{self, instance::State};
 use tempfile::TempDir;
-use tokio::{process::Command, time::Instant};
+use tokio::time::Instant;
 
 use super::{
-    Etcd, Expert, Ledger, Load, Process, Proxy, Router, Tally, built, files::Files, load::RATE, router::listed, until,
+    Etcd, Expert, Ledger, Load, Process, Proxy, Router, Tally, files,
+    load::RATE,
+    router::listed,
+    start::{ANY_PORT, Start},
+    until,
 };
-use crate::models;
 
 pub const MESH: &str = "clinic";
 /// The expert that all questions are for.
 pub const EXPERT: &str = "drug-interactions";
-/// How long a leaving process serves on. Shorter than the default of 2 s, for scenarios that wait for it often.
-const SETTLE: &str = "settle=1s";
 
 /// What a mesh is started with.
 #[derive(Debug, Clone, Copy)]
@@ -50,7 +51,6 @@ pub struct Clinic {
     pub etcd: Etcd,
     pub ledger: Arc<Ledger>,
     _general: Expert,
-    files: Files,
     logs: PathBuf,
     lease: Duration,
     dir: TempDir,
@@ -60,7 +60,7 @@ impl Clinic {
     /// Starts everything, and returns when the router routes to the three instances `a`, `b` and `c`.
     pub async fn start(logs: &Path, options: Options) -> Self {
         let dir = TempDir::new().expect("a temporary directory can be made");
-        let files = Files::write(dir.path());
+        files::clinic(dir.path());
         let etcd = Etcd::start(options.members, logs).await;
         let mut cables = Vec::new();
         if options.cables {
@@ -71,19 +71,19 @@ impl Clinic {
         let urls = if options.cables { cables.iter().map(Proxy::url).collect() } else { etcd.urls() };
         let table = dir.path().join("router.table");
         let direct = etcd.urls();
-        let start = Start { files: &files, logs, urls: &direct, lease: options.lease };
+        let start = Start { mesh: MESH, dir: dir.path(), logs, urls: &direct, lease: options.lease };
         let over_cables = Start { urls: &urls, ..start };
         let (router, general, a, b, c) = tokio::join!(
             over_cables.router("router", &table),
-            start.expert("general", "general", "127.0.0.1:0"),
-            start.expert(EXPERT, "a", "127.0.0.1:0"),
-            start.expert(EXPERT, "b", "127.0.0.1:0"),
-            start.expert(EXPERT, "c", "127.0.0.1:0"),
+            start.expert("general", "general", ANY_PORT),
+            start.expert(EXPERT, "a", ANY_PORT),
+            start.expert(EXPERT, "b", ANY_PORT),
+            start.expert(EXPERT, "c", ANY_PORT),
         );
         let experts = [a, b, c].map(|expert| (expert.instance.clone(), expert)).into();
         let ledger = Arc::default();
         let (logs, lease) = (logs.to_owned(), options.lease);
-        let clinic = Self { router, experts, cables, etcd, ledger, _general: general, files, logs, lease, dir };
+        let clinic = Self { router, experts, cables, etcd, ledger, _general: general, logs, lease, dir };
         let known = |table: &v1::Catalog| table.experts.iter().any(|expert| expert.name == "general");
         clinic.router.until("the fallback is there", known).await;
         clinic.router.until_right(&clinic.right().await).await;
@@ -124,7 +124,7 @@ impl Clinic {
 
     /// One more instance. It may not be routed to yet.
     pub async fn begin(&mut self, instance: &str) {
-        self.begin_at(instance, "127.0.0.1:0").await;
+        self.begin_at(instance, ANY_PORT).await;
     }
 
     /// One more instance, on a port of its own choice.
@@ -157,7 +157,7 @@ impl Clinic {
     pub async fn begin_with(&mut self, instance: &str, settings: &[&str]) {
         let urls = self.etcd.urls();
         let start = self.starting(&urls);
-        let mut command = start.expert_command(EXPERT, instance, "127.0.0.1:0");
+        let mut command = start.expert_command(EXPERT, instance, ANY_PORT);
         for setting in settings {
             command.args(["--set", setting]);
         }
@@ -175,7 +175,7 @@ impl Clinic {
     }
 
     fn starting<'a>(&'a self, urls: &'a [String]) -> Start<'a> {
-        Start { files: &self.files, logs: &self.logs, urls, lease: self.lease }
+        Start { mesh: MESH, dir: self.dir.path(), logs: &self.logs, urls, lease: self.lease }
     }
 }
 
@@ -188,45 +188,5 @@ impl Router {
             serving.map(|known| (known.id.clone(), known.epoch.clone())).collect::<BTreeMap<_, _>>() == *right
         };
         self.until(&format!("it serves with exactly {right:?}"), wanted).await
-    }
-}
-
-/// How processes of this mesh are started.
-#[derive(Clone, Copy)]
-struct Start<'a> {
-    files: &'a Files,
-    logs: &'a Path,
-    /// Of etcd.
-    urls: &'a [String],
-    lease: Duration,
-}
-
-impl Start<'_> {
-    async fn router(&self, name: &str, table: &Path) -> Router {
-        let mut command = Command::new(built("consilium-router"));
-        command.arg(&self.files.mesh).arg("--table").arg(table);
-        self.both(&mut command, "127.0.0.1:0");
-        Router::new(Process::listening(name, command, self.logs).await).await
-    }
-
-    async fn expert(&self, expert: &str, instance: &str, address: &str) -> Expert {
-        let command = self.expert_command(expert, instance, address);
-        Expert::new(expert, instance, Process::listening(instance, command, self.logs).await)
-    }
-
-    fn expert_command(&self, expert: &str, instance: &str, address: &str) -> Command {
-        let mut command = Command::new(built("consilium-expert"));
-        command.arg(self.files.of(expert)).args(["--mesh", MESH, "--instance", instance]);
-        command.args(["--set", &format!("registry.etcd.lease={}s", self.lease.as_secs())]);
-        command.arg("--models").arg(models());
-        self.both(&mut command, address);
-        command
-    }
-
-    fn both(&self, command: &mut Command, address: &str) {
-        command.args(["--listen", address, "--admin", "127.0.0.1:0", "--set", SETTLE, "--log", "info"]);
-        for url in self.urls {
-            command.args(["--etcd", url]);
-        }
     }
 }

@@ -1,12 +1,12 @@
-//! The files of the mesh under test: a small clinic with a real encoder, so little knowledge that an expert restarts in
-//! about a second, and questions whose answers are known beforehand.
+//! The files of the meshes under test. One is a small clinic with a real encoder, so little knowledge that an expert restarts
+//! in about a second, and questions whose answers are known beforehand.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{EXPERT, MESH};
 use crate::models;
@@ -65,55 +65,44 @@ const GENERAL: [&str; 8] = [
     "How do I stop smoking?",
 ];
 
-/// Where the mesh is described.
-#[derive(Debug, Clone)]
-pub(super) struct Files {
-    pub(super) mesh: PathBuf,
-    dir: PathBuf,
+/// Writes the mesh into `dir`: `mesh.yaml`, and a directory for each expert.
+pub(super) fn clinic(dir: &Path) {
+    let (questions, passages) = (QUESTIONS.map(|(text, _)| text), PASSAGES.map(passage));
+    retrieving(dir, EXPERT, "Checks medicines against each other and against foods.", (&questions, &passages));
+    let about = ("opening", "About the clinic", "The clinic opens at eight and closes at six, from Monday to Friday.");
+    retrieving(dir, "general", "Answers general questions about health and the clinic.", (&GENERAL, &[passage(about)]));
+    mesh(dir, MESH, &json!({"encoder": "minilm-l6", "fallback": "general"}));
 }
 
-impl Files {
-    pub(super) fn write(dir: &Path) -> Self {
-        let files = Self { mesh: dir.join("mesh.yaml"), dir: dir.to_owned() };
-        let (questions, passages) = (QUESTIONS.map(|(text, _)| text), PASSAGES.map(passage));
-        files.expert(EXPERT, "Checks medicines against each other and against foods.", (&questions, &passages));
-        let about =
-            ("opening", "About the clinic", "The clinic opens at eight and closes at six, from Monday to Friday.");
-        let summary = "Answers general questions about health and the clinic.";
-        files.expert("general", summary, (&GENERAL, &[passage(about)]));
-        // JSON is YAML too.
-        let mesh = json!({
-            "name": MESH,
-            "models": models(),
-            "gate": {"encoder": "minilm-l6", "fallback": "general"},
-            "experts": ["*/expert.yaml"],
-        });
-        write(&files.mesh, &mesh.to_string());
-        files
-    }
+/// Writes `mesh.yaml` for the experts that are described in directories beside it.
+pub(super) fn mesh(dir: &Path, name: &str, gate: &Value) {
+    // JSON is YAML too.
+    let mesh = json!({"name": name, "models": models(), "gate": gate, "experts": ["*/expert.yaml"]});
+    write(&dir.join("mesh.yaml"), &mesh.to_string());
+}
 
-    /// Where an expert is described.
-    pub(super) fn of(&self, expert: &str) -> PathBuf {
-        self.dir.join(expert).join("expert.yaml")
-    }
+/// Writes an expert's `expert.yaml` into a directory of its own, which it returns. `more` is what this one does, and how
+/// soon.
+pub(super) fn expert(dir: &Path, name: &str, summary: &str, more: &Value) -> PathBuf {
+    let dir = dir.join(name);
+    fs::create_dir_all(&dir).expect("a temporary directory can be made");
+    let mut expert = json!({"name": name, "version": "1", "summary": summary, "idempotent": true});
+    let (fields, more) = (expert.as_object_mut(), more.as_object());
+    fields.expect("it is one").extend(more.expect("it is one").clone());
+    write(&dir.join("expert.yaml"), &expert.to_string());
+    dir
+}
 
-    fn expert(&self, name: &str, summary: &str, (examples, knowledge): (&[&str], &[String])) {
-        let dir = self.dir.join(name);
-        fs::create_dir_all(&dir).expect("a temporary directory can be made");
-        write(&dir.join("examples.txt"), &examples.join("\n"));
-        write(&dir.join("knowledge.jsonl"), &knowledge.join("\n"));
-        let expert = json!({
-            "name": name,
-            "version": "1",
-            "summary": summary,
-            "examples": "examples.txt",
-            "accepts": ["text"],
-            "task": {"kind": "retrieve", "model": "minilm-l6", "knowledge": "knowledge.jsonl", "top": 3},
-            "slo": {"latency": "150ms", "objective": 0.99},
-            "idempotent": true,
-        });
-        write(&self.of(name), &expert.to_string());
-    }
+fn retrieving(dir: &Path, name: &str, summary: &str, (examples, knowledge): (&[&str], &[String])) {
+    let does = json!({
+        "examples": "examples.txt",
+        "accepts": ["text"],
+        "task": {"kind": "retrieve", "model": "minilm-l6", "knowledge": "knowledge.jsonl", "top": 3},
+        "slo": {"latency": "150ms", "objective": 0.99},
+    });
+    let dir = expert(dir, name, summary, &does);
+    write(&dir.join("examples.txt"), &examples.join("\n"));
+    write(&dir.join("knowledge.jsonl"), &knowledge.join("\n"));
 }
 
 fn passage((id, title, text): (&str, &str, &str)) -> String {
@@ -121,6 +110,6 @@ fn passage((id, title, text): (&str, &str, &str)) -> String {
     json!({"id": id, "title": title, "text": text, "source": source, "as_of": "2026-01-15"}).to_string()
 }
 
-fn write(path: &Path, text: &str) {
+pub(super) fn write(path: &Path, text: &str) {
     fs::write(path, text).expect("a temporary file can be written");
 }

@@ -40,6 +40,10 @@ impl Router {
         router
     }
 
+    pub fn address(&self) -> SocketAddr {
+        self.listening.address
+    }
+
     /// A page of its admin port.
     pub async fn page(&self, path: &str) -> Option<String> {
         admin(self.listening.admin, path).await

@@ -1,0 +1,54 @@
+//! Starting the processes of a mesh: one router or expert from the files of a directory, on ports that were free.
+
+use std::{path::Path, time::Duration};
+
+use tokio::process::Command;
+
+use super::{Expert, Process, Router, built};
+use crate::models;
+
+pub(super) const ANY_PORT: &str = "127.0.0.1:0";
+/// How long a leaving process serves on. Shorter than the default of 2 s, for scenarios that wait for it often.
+const SETTLE: &str = "settle=1s";
+
+/// How the processes of a mesh are started.
+#[derive(Clone, Copy)]
+pub(super) struct Start<'a> {
+    pub(super) mesh: &'a str,
+    /// `mesh.yaml`, and a directory for each expert.
+    pub(super) dir: &'a Path,
+    pub(super) logs: &'a Path,
+    /// Of etcd.
+    pub(super) urls: &'a [String],
+    pub(super) lease: Duration,
+}
+
+impl Start<'_> {
+    pub(super) async fn router(&self, name: &str, table: &Path) -> Router {
+        let mut command = Command::new(built("consilium-router"));
+        command.arg(self.dir.join("mesh.yaml")).arg("--table").arg(table);
+        self.both(&mut command, ANY_PORT);
+        Router::new(Process::listening(name, command, self.logs).await).await
+    }
+
+    pub(super) async fn expert(&self, expert: &str, instance: &str, address: &str) -> Expert {
+        let command = self.expert_command(expert, instance, address);
+        Expert::new(expert, instance, Process::listening(instance, command, self.logs).await)
+    }
+
+    pub(super) fn expert_command(&self, expert: &str, instance: &str, address: &str) -> Command {
+        let mut command = Command::new(built("consilium-expert"));
+        command.arg(self.dir.join(expert).join("expert.yaml")).args(["--mesh", self.mesh, "--instance", instance]);
+        command.args(["--set", &format!("registry.etcd.lease={}s", self.lease.as_secs())]);
+        command.arg("--models").arg(models());
+        self.both(&mut command, address);
+        command
+    }
+
+    fn both(&self, command: &mut Command, address: &str) {
+        command.args(["--listen", address, "--admin", ANY_PORT, "--set", SETTLE, "--log", "info"]);
+        for url in self.urls {
+            command.args(["--etcd", url]);
+        }
+    }
+}
