@@ -49,6 +49,12 @@ pub(crate) async fn table(lab: &Lab) {
         let _ = writeln!(printed, "| {} | `{code}` | {} | {routers} |", row.what, said[0]);
     }
     for address in [expert, router] {
+        // More than there may be calls at once.
+        let idle = wire::idle_streams(address, 1280).await;
+        if let Err(status) = sound(address).await {
+            wrong.push(format!("1,280 idle streams of requests: the next caller got {status}"));
+        }
+        drop(idle);
         for (what, told) in connections(address).await {
             let _ = writeln!(printed, "| {what} | | {told} | |");
             if let Err(status) = sound(address).await {

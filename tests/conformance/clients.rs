@@ -32,6 +32,19 @@ pub(crate) fn all() -> Vec<(&'static str, Run)> {
     ]
 }
 
+/// Whether `make setup` found out, and said, that a client cannot be had on this machine: perf_analyzer is built for x86-64
+/// only, grpcurl wants Go. One that is merely missing is a failure.
+pub(crate) fn cannot_be_had(trial: &str) -> bool {
+    let stamp = |name: &str| Path::new(ROOT).join(".tools/stamps").join(name).exists();
+    [("grpcurl", "grpcurl-missing"), ("perf_analyzer", "perf-analyzer-missing")]
+        .iter()
+        .any(|(client, missing)| trial.starts_with(client) && stamp(missing) && !tool_is_there(client))
+}
+
+fn tool_is_there(name: &str) -> bool {
+    Path::new(ROOT).join(".tools/bin").join(name).exists()
+}
+
 /// Which of the two a client speaks to.
 #[derive(Clone, Copy)]
 enum Side {

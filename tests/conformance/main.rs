@@ -35,10 +35,11 @@ fn main() -> ExitCode {
     let lab = Arc::new(runtime.block_on(Lab::start(&logs)));
     let trial = |(name, run): (&'static str, clients::Run)| {
         let (lab, runtime) = (Arc::clone(&lab), Arc::clone(&runtime));
-        Trial::test(name, move || {
+        let trial = Trial::test(name, move || {
             run(&lab, &runtime);
             Ok(())
-        })
+        });
+        trial.with_ignored_flag(clients::cannot_be_had(name))
     };
     libtest_mimic::run(&arguments, trials.into_iter().map(trial).collect()).exit_code()
 }

@@ -15,7 +15,8 @@ use tonic::Status;
 /// Longer than any answer takes: a row without an answer by then has none.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-pub(crate) const MODEL_INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
+const MODEL_INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
+const MODEL_STREAM_INFER: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
 
 /// One gRPC call, byte by byte.
 #[derive(Debug, Clone, Default)]
@@ -102,6 +103,31 @@ pub(crate) fn frame(compressed: u8, message: &[u8]) -> Bytes {
     frame.put_u32(u32::try_from(message.len()).expect("messages here are small"));
     frame.put_slice(message);
     frame.freeze()
+}
+
+/// Streams of requests that are open and say nothing, until it is dropped.
+pub(crate) struct Idle {
+    _connections: JoinSet<Result<(), h2::Error>>,
+    _streams: Vec<(h2::client::ResponseFuture, h2::SendStream<Bytes>)>,
+}
+
+/// Opens `count` streams of requests, as many as a connection may have on each.
+pub(crate) async fn idle_streams(address: SocketAddr, count: usize) -> Idle {
+    const OF_A_CONNECTION: usize = 256;
+    let (mut connections, mut streams) = (JoinSet::new(), Vec::new());
+    while streams.len() < count {
+        let stream = TcpStream::connect(address).await.expect("the server listens");
+        let (mut client, connection) = h2::client::handshake(stream).await.expect("it speaks HTTP/2");
+        connections.spawn(connection);
+        for _ in 0..OF_A_CONNECTION {
+            client = client.ready().await.expect("there is room for a stream");
+            let request = Request::post(format!("http://{address}{MODEL_STREAM_INFER}"));
+            let request = request.header("content-type", "application/grpc").header("te", "trailers");
+            let request = request.body(()).expect("headers are headers");
+            streams.push(client.send_request(request, false).expect("there is room for a stream"));
+        }
+    }
+    Idle { _connections: connections, _streams: streams }
 }
 
 /// What an HTTP/1 client gets: how many bytes came before the server closed the connection.

@@ -18,7 +18,7 @@ pub(crate) struct Extent {
     pub(crate) rows: usize,
     /// Length of each row, in tokens; 1 for a model that knows no tokens.
     pub(crate) length: usize,
-    /// Memory that its tensors hold while it waits; 0 for a text.
+    /// Memory that its tensors hold while it waits, strings as ONNX Runtime holds them; 0 for a text.
     pub(crate) bytes: usize,
     /// Entries with equal keys may run together; without one it runs alone.
     pub(crate) group: Option<Arc<[i64]>>,

@@ -34,9 +34,10 @@ pub struct EngineOptions {
     pub queue_rows: usize,
     /// Rows in one batch. Default 32.
     pub batch_rows: usize,
-    /// Bytes of raw tensors that may wait. Default 256 MiB.
+    /// Bytes of raw tensors that may wait, where each element of a BYTES tensor counts as 100 more than it has: that is
+    /// what strings cost in memory. Default 256 MiB.
     pub queue_bytes: usize,
-    /// Bytes of raw tensors in one batch of several requests. Default 32 MiB.
+    /// Bytes of raw tensors in one batch of several requests, counted as in `queue_bytes`. Default 32 MiB.
     pub batch_bytes: usize,
     /// Sessions that run side by side, at most one per core. Default: see [`crate::Store::load`].
     pub executors: Option<NonZeroUsize>,
@@ -238,8 +239,10 @@ impl Engine {
         self.0.queue.load()
     }
 
-    /// Whether requests of raw tensors run together. Of kind `tensors` it is proven by warm-up: the rows of a request must
-    /// come out the same, whatever rows they share a run with. A request that gives an optional input runs alone.
+    /// Whether requests of raw tensors run together. Of kind `tensors` warm-up decides: made-up rows must come out the same
+    /// together as alone (floats but for 1e-4 of themselves and 1e-5 of the largest in their place of a row, halves and
+    /// bf16 for 2e-2 and 1e-2), and every output must tell some of them apart. A request that gives an optional input runs
+    /// alone.
     pub fn joins(&self) -> bool {
         self.0.joins
     }

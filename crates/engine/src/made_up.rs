@@ -1,5 +1,4 @@
-//! Inputs that nobody sent: warm-up runs a model on them, and the proof that rows stay apart compares what comes out.
-//! The same every time.
+//! Inputs that nobody sent: warm-up runs a model on them, and `prove` compares what comes out. The same every time.
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use half::{bf16, f16};
@@ -9,6 +8,9 @@ use consilium_tensor::{DataType, Tensor, dimension};
 
 /// A model may fix dimensions of any size; inputs beyond this are not made up.
 const MOST_BYTES: usize = 32 << 20;
+
+/// Why there are none, for a log.
+pub(crate) const TOO_LARGE: &str = "its inputs are too large to be made up";
 
 /// Length of an element that is a string: four bytes say how long it is, and at most this many follow.
 const LONGEST_STRING: usize = 20;

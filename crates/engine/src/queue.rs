@@ -22,7 +22,7 @@ pub struct Load {
     pub waiting_units: usize,
     /// Requests that wait.
     pub waiting_entries: usize,
-    /// Bytes of raw tensors that wait.
+    /// Bytes of raw tensors that wait, counted as in [`crate::EngineOptions::queue_bytes`].
     pub waiting_bytes: usize,
     /// Units that run.
     pub running_units: usize,

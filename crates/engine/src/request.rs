@@ -51,7 +51,7 @@ pub(crate) fn check(tensors: Vec<Tensor>, manifest: &Manifest, joins: bool) -> R
         check_alike(&checked)?;
     }
     let mut extent = extent(&checked, manifest);
-    // The proof that rows stay apart was made without the optional inputs.
+    // That rows stay apart was shown without the optional inputs.
     extent.group.take_if(|_| !joins || optional);
     Ok((checked, extent))
 }
@@ -136,11 +136,16 @@ fn check_ids(ids: &Tensor, tokenizer: &TokenizerEntry) -> Result<(), Error> {
     if all_known { Ok(()) } else { Err(Error::invalid("inputs[input_ids].data", "an id outside the vocabulary")) }
 }
 
-/// Rows are the first dimension. Requests can be joined when it is free everywhere, all inputs agree on it and have any
-/// rows at all, and all other dimensions are equal: those make up the key.
+/// What an element of a string costs beside its bytes, once it is a Rust string, a C one, and ONNX Runtime's own.
+const STRING_BYTES: usize = 100;
+
+/// Rows are the first dimension. Requests can be joined when it is free everywhere, all inputs agree on it, and all other
+/// dimensions are equal: those make up the key. Rows without elements are none: they cost nothing to send, so a request
+/// must not be measured by them.
 fn extent(tensors: &[Tensor], manifest: &Manifest) -> Extent {
     let size = |tensor: &Tensor, at: usize| tensor.shape.get(at).and_then(|size| usize::try_from(*size).ok());
-    let rows = tensors.first().and_then(|tensor| size(tensor, 0)).filter(|rows| manifest.batches() && *rows > 0);
+    let rows = tensors.iter().find(|tensor| !tensor.data.is_empty()).and_then(|tensor| size(tensor, 0));
+    let rows = rows.filter(|_| manifest.batches());
     // Tokens are the unit of a text model; its inputs are rows × tokens.
     let length = tensors.first().filter(|_| manifest.tokenizer.is_some()).and_then(|tensor| size(tensor, 1));
     let agree = rows.is_some() && tensors.iter().all(|tensor| size(tensor, 0) == rows);
@@ -153,9 +158,15 @@ fn extent(tensors: &[Tensor], manifest: &Manifest) -> Extent {
     Extent {
         rows: rows.unwrap_or(1),
         length: length.unwrap_or(1),
-        bytes: tensors.iter().map(|tensor| tensor.data.len()).sum(),
+        bytes: tensors.iter().map(held).sum(),
         group: agree.then(key),
     }
+}
+
+/// Bytes of memory.
+fn held(tensor: &Tensor) -> usize {
+    let strings = if tensor.datatype == DataType::Bytes { tensor.elements().unwrap_or(0) } else { 0 };
+    tensor.data.len().saturating_add(strings.saturating_mul(STRING_BYTES))
 }
 
 #[cfg(test)]
@@ -221,6 +232,28 @@ mod tests {
         assert_eq!((extent.units(), extent.bytes, extent.group), (1, 0, None));
         let (_, extent) = check(vec![floats("a", 2), floats("b", 2)], &two_floats(), true).unwrap();
         assert_eq!((extent.units(), extent.bytes), (2, 32));
+    }
+
+    #[test]
+    fn rows_without_elements_cost_nothing() {
+        let free = json!({"name": "a", "datatype": "FP32", "shape": [-1, -1]});
+        let nothing = || Tensor { shape: vec![1 << 24, 0], ..Tensor::fp32("a", vec![], &[]) };
+        let (_, extent) = check(vec![nothing()], &manifest(&json!([free])), true).unwrap();
+        assert_eq!((extent.units(), extent.group), (1, None));
+        // Nor do they beside an input that has some.
+        let model = manifest(&json!([free, {"name": "b", "datatype": "FP32", "shape": [-1, 2]}]));
+        let (_, extent) = check(vec![nothing(), floats("b", 3)], &model, true).unwrap();
+        assert_eq!((extent.units(), extent.group), (3, None));
+        let none = Tensor { shape: vec![3, 0], ..nothing() };
+        let (_, extent) = check(vec![none, floats("b", 3)], &model, true).unwrap();
+        assert_eq!((extent.units(), extent.group.as_deref()), (3, Some(&[2, 0, 2, 2][..])));
+    }
+
+    #[test]
+    fn a_string_costs_more_than_its_bytes() {
+        let model = manifest(&json!([{"name": "s", "datatype": "BYTES", "shape": [-1]}]));
+        let (_, extent) = check(vec![Tensor::strings("s", vec![3], &["", "", "ok"])], &model, true).unwrap();
+        assert_eq!(extent.bytes, 3 * (4 + STRING_BYTES) + 2);
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! The first runs of a model: one of every size that it will see, so that memory is there, kernels are chosen, and the
-//! cost of a run is known before the first caller waits for one. And the proof that its requests may run together.
+//! cost of a run is known before the first caller waits for one. And the runs that show whether requests may run together.
 
 use std::io;
 use std::sync::Arc;
@@ -27,9 +27,13 @@ const REPEATS: usize = 3;
 /// A model of kind `tensors` is run at no larger size after this: it may be any model.
 const LARGER_UNTIL: Duration = Duration::from_secs(3);
 
-/// A model of kind `tensors` may even loop for ever on input that means nothing to it. After this its run is ended: it
-/// holds cores that others wait for.
+/// A model of kind `tensors` may even loop for ever on input that means nothing to it. After this its runs are ended: they
+/// hold cores that others wait for. For the sizes, and for the further sessions.
 const LIMIT: Duration = Duration::from_secs(10);
+
+/// As `LIMIT`, for the runs that decide whether requests run together. Clients see that, so it should depend on the model
+/// and not on the machine: it is forty rows at most, and enough for nearly a second each.
+const DECIDED_WITHIN: Duration = Duration::from_secs(30);
 
 /// What the first runs have shown.
 #[derive(Debug, Default, PartialEq)]
@@ -74,77 +78,89 @@ fn text<S: Session>(
 }
 
 fn tensors<S: Session>(sessions: &mut [S], manifest: &Manifest, batch_rows: usize) -> Warmth {
-    let model = &manifest.name;
-    let (stop, _watch) = match Watch::start(LIMIT) {
-        Ok(started) => started,
-        Err(error) => {
-            tracing::warn!(model, %error, "no warm-up: cannot start a thread");
-            return Warmth::default();
-        }
-    };
     let mut warmth = Warmth::default();
-    for (at, session) in sessions.iter_mut().enumerate() {
-        let warmed = if at == 0 {
-            sweep(session, manifest, batch_rows, &stop)
-        } else {
-            touch(session, manifest, &warmth, &stop)
-        };
-        match warmed {
-            Ok(points) if at == 0 => warmth.points = points,
-            Ok(_) => {}
-            Err(error) => {
-                tracing::info!(model, %error, "no warm-up: the model refused made-up input");
-                return warmth;
-            }
-        }
-    }
-    if manifest.batches()
-        && let Some(session) = sessions.first_mut()
-    {
-        let verdict = prove::rows_stay_apart(session, manifest, batch_rows, &stop);
-        warmth.joins = verdict == Verdict::Apart;
-        match verdict {
-            Verdict::Apart => {}
-            Verdict::Mixed(output) => {
-                tracing::info!(model, output, "requests run one by one: rows are not independent");
-            }
-            Verdict::Unknown(reason) => {
-                tracing::info!(model, reason, "requests run one by one: rows may not be independent");
-            }
-        }
+    if let Err(error) = stages(sessions, manifest, batch_rows, &mut warmth) {
+        tracing::warn!(model = manifest.name, %error, "warm-up ended early: cannot start a thread");
     }
     warmth
 }
 
-/// Runs 1, 2, 4, … rows, up to a batch, as long as that is quick.
-fn sweep(
-    session: &mut dyn Session,
+/// Each with a limit of its own, and what one has found stays whatever becomes of the next.
+fn stages<S: Session>(
+    sessions: &mut [S],
     manifest: &Manifest,
     batch_rows: usize,
-    stop: &Stop,
-) -> Result<Vec<(usize, f64)>, RunError> {
+    warmth: &mut Warmth,
+) -> io::Result<()> {
+    let Some((first, others)) = sessions.split_first_mut() else { return Ok(()) };
+    warmth.points = within(LIMIT, |stop| sweep(first, manifest, batch_rows, stop))?;
+    let Some((largest, _)) = warmth.points.last() else { return Ok(()) };
+    if manifest.batches() {
+        warmth.joins = within(DECIDED_WITHIN, |stop| joins(first, manifest, batch_rows, stop))?;
+    }
+    within(LIMIT, |stop| touch(others, manifest, *largest, stop))
+}
+
+fn within<T>(limit: Duration, stage: impl FnOnce(&Stop) -> T) -> io::Result<T> {
+    let (stop, _watch) = Watch::start(limit)?;
+    Ok(stage(&stop))
+}
+
+/// Runs 1, 2, 4, … rows, up to a batch, as long as that is quick and the model takes them.
+fn sweep(session: &mut dyn Session, manifest: &Manifest, batch_rows: usize, stop: &Stop) -> Vec<(usize, f64)> {
     let started = Instant::now();
     let mut points = Vec::new();
     for rows in row_counts(manifest, batch_rows) {
-        let Some(inputs) = blank(manifest, rows).filter(|_| started.elapsed() < LARGER_UNTIL) else {
+        if started.elapsed() >= LARGER_UNTIL {
             break;
-        };
-        points.push((rows, millis(fastest(session, &inputs, started, stop)?)));
+        }
+        let inputs = blank(manifest, rows).ok_or_else(|| RunError(made_up::TOO_LARGE.to_owned()));
+        match inputs.and_then(|inputs| fastest(session, &inputs, started, stop)) {
+            Ok(took) => points.push((rows, millis(took))),
+            Err(error) => {
+                log_end(&manifest.name, rows, &error, stop);
+                break;
+            }
+        }
     }
-    Ok(points)
+    points
 }
 
-/// Runs the largest size that was measured.
-fn touch(
-    session: &mut dyn Session,
-    manifest: &Manifest,
-    measured: &Warmth,
-    stop: &Stop,
-) -> Result<Vec<(usize, f64)>, RunError> {
-    if let Some(inputs) = measured.points.last().and_then(|(rows, _)| blank(manifest, *rows)) {
-        session.run(&inputs, stop)?;
+fn joins(session: &mut dyn Session, manifest: &Manifest, batch_rows: usize, stop: &Stop) -> bool {
+    let model = &manifest.name;
+    match prove::rows_stay_apart(session, manifest, batch_rows, stop) {
+        Verdict::Apart => return true,
+        Verdict::Mixed(output) => {
+            tracing::info!(
+                model,
+                output,
+                "requests run one by one: made-up rows came out otherwise together than alone"
+            );
+        }
+        Verdict::Unknown(reason) => {
+            tracing::info!(
+                model,
+                reason,
+                "requests run one by one: made-up rows do not show that they may share a run"
+            );
+        }
     }
-    Ok(Vec::new())
+    false
+}
+
+/// Runs the largest size that was measured on the sessions that were not.
+fn touch<S: Session>(sessions: &mut [S], manifest: &Manifest, rows: usize, stop: &Stop) {
+    let Some(inputs) = blank(manifest, rows) else { return };
+    for session in sessions {
+        if let Err(error) = session.run(&inputs, stop) {
+            return log_end(&manifest.name, rows, &error, stop);
+        }
+    }
+}
+
+fn log_end(model: &str, rows: usize, error: &RunError, stop: &Stop) {
+    let reason = if stop.is_raised() { "took too long".to_owned() } else { error.to_string() };
+    tracing::info!(model, rows, reason, "warm-up ended early: the model did not run on so many blank rows");
 }
 
 fn fastest(session: &mut dyn Session, inputs: &[Tensor], started: Instant, stop: &Stop) -> Result<Duration, RunError> {
@@ -229,7 +245,12 @@ mod tests {
             if rows > self.most {
                 return Err(RunError("too many".to_owned()));
             }
-            Ok(vec![Tensor::fp32("y", vec![rows], &vec![0.0; rows as usize])])
+            // Of a tensors model the first element of every row.
+            let width = inputs[0].elements().unwrap() / rows as usize;
+            let y = inputs[0]
+                .to_fp32()
+                .map_or_else(|| vec![0.0; rows as usize], |x| x.into_iter().step_by(width).collect());
+            Ok(vec![Tensor::fp32("y", vec![rows], &y)])
         }
     }
 
@@ -278,6 +299,50 @@ mod tests {
         assert_eq!(sessions[1].rows, [6]);
         let warmth = warm(&tensors_of(&[3]), 6, 6).0.unwrap();
         assert_eq!((units(&warmth), warmth.joins), (vec![1], false));
+    }
+
+    #[test]
+    fn a_tensors_model_that_runs_one_row_and_no_more_keeps_what_was_measured() {
+        for batch_rows in [2, 6] {
+            let (warmth, sessions) = warm(&tensors_of(&[-1, 2]), batch_rows, 1);
+            let warmth = warmth.unwrap();
+            assert_eq!((units(&warmth), warmth.joins), (vec![1], false));
+            assert_eq!(sessions[1].rows, [1]);
+        }
+    }
+
+    #[test]
+    fn what_further_sessions_do_changes_nothing_of_what_clients_see() {
+        let mut sessions = [6, 0].map(|most| Counting { rows: vec![], most });
+        let warmth = run(&mut sessions, &tensors_of(&[-1, 2]), 6).unwrap();
+        assert_eq!((units(&warmth), warmth.joins), (vec![1, 2, 4, 6], true));
+        assert_eq!(sessions[1].rows, [6]);
+    }
+
+    /// Runs one row, and has no time for more while the sizes are tried.
+    struct Slow {
+        inner: Counting,
+        slow: bool,
+    }
+
+    impl Session for Slow {
+        fn run(&mut self, inputs: &[Tensor], stop: &Stop) -> Result<Vec<Tensor>, RunError> {
+            if self.slow && inputs[0].shape[0] > 1 {
+                self.slow = false;
+                stop.raise();
+            }
+            if stop.is_raised() {
+                return Err(RunError("terminated".to_owned()));
+            }
+            self.inner.run(inputs, stop)
+        }
+    }
+
+    #[test]
+    fn requests_are_joined_on_a_slow_machine_as_on_a_fast_one() {
+        let mut sessions = [Slow { inner: Counting { rows: vec![], most: 6 }, slow: true }];
+        let warmth = run(&mut sessions, &tensors_of(&[-1, 2]), 6).unwrap();
+        assert_eq!((units(&warmth), warmth.joins), (vec![1], true));
     }
 
     #[test]

@@ -13,7 +13,8 @@ pub struct Limits {
     pub max_streams: u32,
     /// Bytes of one request's headers, as HTTP/2 counts them.
     pub max_header_list_bytes: u32,
-    /// Calls that this process works on at once, over all connections. Health and reflection do not count.
+    /// Calls that this process works on at once, over all connections. Health and reflection do not count; each request
+    /// of an inference stream does. As many such streams may be open besides.
     pub max_in_flight: usize,
 }
 

@@ -209,6 +209,7 @@ fn record() -> Record {
         state: State::Serving,
         track: Track::Canary,
         card_digest: "d".into(),
+        default_model: String::new(),
         models: vec![ModelRef { name: "densenet".into(), version: "3".into(), digest: "ab".into() }],
         zone: "z".into(),
         tls: true,

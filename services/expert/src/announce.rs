@@ -58,8 +58,14 @@ pub(crate) struct Measured {
     pub(crate) bytes_per_unit: f64,
 }
 
-/// The record of an instance that is called at `address`. It serves no models yet: see [`serving`].
-pub(crate) fn record(identity: &Identity, announcement: &Announcement, address: String) -> Record {
+/// The record of an instance that is called at `address`, where `default_model` answers raw tensors under the expert's own
+/// name. It serves no models yet: see [`serving`].
+pub(crate) fn record(
+    identity: &Identity,
+    announcement: &Announcement,
+    address: String,
+    default_model: Option<&str>,
+) -> Record {
     Record {
         schema: RECORD_SCHEMA,
         instance: identity.instance.clone(),
@@ -71,6 +77,7 @@ pub(crate) fn record(identity: &Identity, announcement: &Announcement, address: 
         track: announcement.track,
         card_digest: String::new(), // Filled in from the card by the registry.
         models: Vec::new(),
+        default_model: default_model.unwrap_or_default().to_owned(),
         zone: announcement.zone.clone(),
         tls: identity.tls,
         server_name: announcement.server_name.clone(),

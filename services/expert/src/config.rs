@@ -6,16 +6,18 @@ mod task;
 
 use std::{
     collections::BTreeMap,
+    io,
     num::NonZeroUsize,
     path::{Path, PathBuf},
 };
 
 use consilium_engine::EngineOptions;
-
 use consilium_mesh::{
     config::{Mistakes, Overlay, Source},
     registry::{Price, Slo},
 };
+
+use crate::models::repository;
 
 /// An expert as configured, checked. Paths are complete: they no longer depend on where the file lies.
 #[derive(Clone, Debug, PartialEq)]
@@ -81,6 +83,26 @@ pub struct Repository {
 pub enum Load {
     All,
     These(Vec<String>),
+}
+
+impl Repository {
+    /// What would be loaded if the expert started now: each model's name, and the directory of its highest version.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn at_start(&self) -> io::Result<Vec<(String, PathBuf)>> {
+        let found = repository::scan(&self.dir)?.models.into_iter();
+        Ok(found.filter(|(name, _)| self.load.wants(name)).map(|(name, version)| (name, version.dir)).collect())
+    }
+}
+
+impl Load {
+    pub(crate) fn wants(&self, model: &str) -> bool {
+        match self {
+            Load::All => true,
+            Load::These(these) => these.iter().any(|one| one == model),
+        }
+    }
 }
 
 /// Whether clients may load and unload models.

@@ -108,7 +108,7 @@ impl GrpcInferenceService for Inference {
         &self,
         request: Request<tonic::Streaming<ModelInferRequest>>,
     ) -> Result<Response<Self::ModelStreamInferStream>, Status> {
-        let streaming = Streaming::of(request.metadata(), self.end.clone());
+        let streaming = Streaming::of(request.metadata(), request.extensions(), self.end.clone());
         let (server, terms) = (self.clone(), streaming.clone());
         let answer = move |message| {
             let deadline = terms.deadline(server.deadlines, Instant::now()).instant();

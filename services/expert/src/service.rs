@@ -29,7 +29,7 @@ use uuid::Uuid;
 
 use self::load::Loaded;
 use crate::{
-    Announcement, Config, Error,
+    Announcement, Config, Error, Reads,
     announce::{self, Announced},
     inference::Inference,
     server::{Identity, Ready, Server},
@@ -149,7 +149,9 @@ impl Service {
             // The models of a repository are the instance's own.
             let packaged = if models.are_packaged() { models.refs() } else { Vec::new() };
             let card = announce::card(&options.config, packaged);
-            let record = announce::record(&identity, &options.announcement, announced);
+            // Texts are what other experts take under their own name.
+            let default_model = models.default_model().filter(|_| identity.reads == Reads::Tensors);
+            let record = announce::record(&identity, &options.announcement, announced, default_model);
             let record = announce::serving(record, models.refs(), &measured);
             // Set before SERVING is said, so that the first call after it finds an expert.
             let knowledge = task.knowledge().cloned();
@@ -237,6 +239,8 @@ impl Handle {
     /// Takes the expert out of service: no call that could be answered is lost.
     pub async fn stop(mut self) -> drain::Report {
         let Running { readiness, tasks, stop, long_streams, in_flight } = &mut self.running;
+        // Said before anything is waited for: a registry may be taking its time with an update.
+        readiness.drain();
         let leaving = drain::Leaving {
             readiness,
             registration: Some(self.announced.leaving().await),

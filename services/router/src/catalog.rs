@@ -74,21 +74,22 @@ impl Catalog {
     /// the version which has the most. The first instance of a new version does not get what ten of the old one had.
     /// Where nobody is known to serve, instances that nothing was heard of yet count, then any that may be called.
     pub(crate) fn target(&self, expert: &str, pinned: Option<&str>) -> Option<Target<'_>> {
-        self.target_with(expert, pinned, None)
+        self.target_with(expert, |card| pinned.is_none_or(|version| card.version == version), Wanted::default())
     }
 
-    /// The same where only instances count that have `model` loaded.
-    pub(crate) fn target_with(&self, expert: &str, pinned: Option<&str>, model: Option<&str>) -> Option<Target<'_>> {
+    /// The same of the versions that fit, where only instances count that have what is wanted of whatever version.
+    pub(crate) fn target_with(
+        &self,
+        expert: &str,
+        fits: impl Fn(&Card) -> bool,
+        wanted: Wanted<'_>,
+    ) -> Option<Target<'_>> {
         let known = self.snapshot.experts.get(expert)?;
         let pool = self.pools.get(expert);
-        let live = |version: &str| pool.map_or(0, |pool| pool.live(Wanted { version, model }));
-        if let Some(version) = pinned {
-            let card = known.cards.get(version)?;
-            return Some(Target { card, live: live(version) });
-        }
-        let cards = newest_first(known);
+        let mut cards = newest_first(known);
+        cards.retain(|card| fits(card));
         let count = |card: &Card, such: fn(Health) -> bool| {
-            pool.map_or(0, |pool| pool.count(Wanted { version: &card.version, model }, such))
+            pool.map_or(0, |pool| pool.count(Wanted { version: &card.version, ..wanted }, such))
         };
         let kinds: [fn(Health) -> bool; 3] = [|health| health == Health::Serving, Health::is_sound, |_| true];
         let chosen = kinds.into_iter().find_map(|such| {
@@ -97,7 +98,8 @@ impl Catalog {
             cards.iter().zip(counts).find(|(_, count)| count * 2 >= most).map(|(card, _)| *card)
         });
         let card = chosen.or_else(|| cards.first().copied())?;
-        Some(Target { card, live: live(&card.version) })
+        let live = pool.map_or(0, |pool| pool.live(Wanted { version: &card.version, ..wanted }));
+        Some(Target { card, live })
     }
 }
 

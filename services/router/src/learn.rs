@@ -36,6 +36,8 @@ const FORGET_EVERY: Duration = Duration::from_secs(1);
 /// The one writer of the catalogue.
 #[derive(Debug)]
 pub(crate) struct Learner {
+    /// The mesh's name.
+    pub(crate) mesh: String,
     pub(crate) registry: Arc<dyn Registry>,
     pub(crate) lines: Lines,
     /// What requests are routed by.
@@ -134,7 +136,11 @@ impl Learner {
         if snapshot.revision == 0 {
             return;
         }
-        self.catalog.store(Arc::new(self.catalog.load().next(snapshot, &self.lines)));
+        let known = self.catalog.load();
+        if snapshot.experts.contains_key(&self.mesh) && !known.knows(&self.mesh) {
+            tracing::warn!(expert = %self.mesh, "an expert has the mesh's own name, under which models' clients get the gate");
+        }
+        self.catalog.store(Arc::new(known.next(snapshot, &self.lines)));
         self.heard.set();
     }
 

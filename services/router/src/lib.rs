@@ -116,6 +116,7 @@ pub async fn run(config: Config, parts: Parts, stop: CancellationToken) -> Resul
     let (published, changes) = watch::channel(catalog.load_full());
     let lines = balance::Lines { news: watch::Sender::default(), tasks: tasks.clone(), stop: ending.clone() };
     let learner = learn::Learner {
+        mesh: config.name.clone(),
         registry,
         lines,
         catalog: Arc::clone(&catalog),
@@ -139,6 +140,7 @@ pub async fn run(config: Config, parts: Parts, stop: CancellationToken) -> Resul
                 pipeline: Arc::clone(&pipeline),
                 statistics: Arc::default(),
             },
+            surveys: server::Surveys::default(),
             readiness: readiness.clone(),
             deadlines,
             max_message_bytes: limits.max_message_bytes,

@@ -1,11 +1,12 @@
 //! What the name of a model means in this mesh: an expert as a whole, or one of its models. Pure: what the catalogue
 //! knows is all there is to know. The gate's own model is the server's business.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
-use consilium_mesh::registry::{Expert, is_name};
+use consilium_mesh::registry::{Card, Expert, is_name};
 
 use crate::{
+    balance::{Wanted, is_live},
     catalog::Catalog,
     error::Error,
     plan::{self, Leg},
@@ -44,27 +45,63 @@ impl<'a> Named<'a> {
         Ok(Self { expert, model: Some(model) })
     }
 
-    /// The leg of a request with this `model_version`, which may take `remaining`. What a version means is for the instances
-    /// to say, but where it is the expert's own, instances of that version have to be asked.
+    /// The leg of a request with this `model_version`, which may take `remaining`. The version is the model's, and for texts
+    /// the expert's own.
     pub(crate) fn leg(&self, version: &str, catalog: &Catalog, remaining: Duration) -> Result<Leg, Error> {
-        let expert = catalog.snapshot().experts.get(self.expert);
-        let card = expert.and_then(|expert| expert.cards.get(version)).filter(|card| card.task != TENSORS);
-        let pinned = card.map(|card| card.version.as_str()).filter(|_| self.model.is_none());
-        let target = |model| catalog.target_with(self.expert, pinned, model).filter(|target| target.live > 0);
-        if let Some(target) = target(self.model) {
-            return Ok(plan::single((self.expert, self.model), &target, remaining));
+        let fits = |card: &Card| version.is_empty() || !self.is_texts(card) || integer(&card.version) == version;
+        let leg = |wanted| {
+            let target = catalog.target_with(self.expert, fits, wanted).filter(|target| target.live > 0)?;
+            Some(plan::single(self.expert, wanted, &target, remaining))
+        };
+        if let Some(leg) = leg(Wanted { model: self.model, model_version: version, ..Wanted::default() }) {
+            return Ok(leg);
         }
-        match (self.model, target(None)) {
+        let nobody = || Error::NoLiveInstance { experts: vec![self.expert.to_owned()] };
+        let expert = catalog.snapshot().experts.get(self.expert).ok_or_else(nobody)?;
+        let versions = self.versions(expert);
+        if !version.is_empty() && !versions.is_empty() && !versions.contains(version) {
+            let versions = versions.into_iter().map(str::to_owned).collect();
+            return Err(Error::UnknownVersion { name: self.name(), versions });
+        }
+        let anybody = leg(Wanted { is_unlisted: true, ..Wanted::default() }).ok_or_else(nobody)?;
+        match self.model.or_else(|| default_model(expert)) {
             // An instance may have it all the same, and knows why it does not serve it.
-            (Some(_), Some(target)) if expert.is_some_and(|expert| has_repository(expert)) => {
-                Ok(plan::single((self.expert, None), &target, remaining))
-            }
-            (Some(model), Some(_)) => {
-                Err(Error::ModelUnavailable { expert: self.expert.to_owned(), model: model.to_owned() })
-            }
-            (_, _) => Err(Error::NoLiveInstance { experts: vec![self.expert.to_owned()] }),
+            Some(_) if self.model.is_some() && has_repository(expert) => Ok(anybody),
+            Some(model) => Err(Error::ModelUnavailable { expert: self.expert.to_owned(), model: model.to_owned() }),
+            None => Err(nobody()),
         }
     }
+
+    /// Whether the name stands for texts, where the expert is of this version.
+    fn is_texts(&self, card: &Card) -> bool {
+        self.model.is_none() && card.task != TENSORS
+    }
+
+    /// The versions in which it is there.
+    fn versions<'e>(&self, expert: &'e Expert) -> BTreeSet<&'e str> {
+        let texts = expert.cards.values().filter(|card| self.is_texts(card)).map(|card| integer(&card.version));
+        let records = expert.instances.values().filter(|instance| is_live(instance)).map(|instance| &instance.record);
+        let listed = records.flat_map(|record| {
+            let name = self.model.unwrap_or(&record.default_model);
+            record.models.iter().filter(move |model| model.name == name).map(|model| model.version.as_str())
+        });
+        texts.chain(listed).collect()
+    }
+
+    fn name(&self) -> String {
+        self.model.map_or_else(|| self.expert.to_owned(), |model| format!("{}.{model}", self.expert))
+    }
+}
+
+/// An expert's version as the protocol has versions.
+pub(crate) fn integer(version: &str) -> &str {
+    if version.parse::<i64>().is_ok_and(|number| number >= 0) { version } else { "1" }
+}
+
+/// The model that is asked for under the expert's own name, as the live instances say.
+fn default_model(expert: &Expert) -> Option<&str> {
+    let live = expert.instances.values().filter(|instance| is_live(instance));
+    live.map(|instance| instance.record.default_model.as_str()).find(|model| !model.is_empty())
 }
 
 /// Whether some version or some instance of the expert has, or had, such a model.
@@ -163,21 +200,50 @@ mod tests {
         Ok((leg.version.to_string(), leg.live, leg.model.as_deref().map(str::to_owned)))
     }
 
+    fn versions(leg: Result<impl std::fmt::Debug, Error>) -> Vec<String> {
+        match leg {
+            Err(Error::UnknownVersion { versions, .. }) => versions,
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[tokio::test]
     async fn a_model_is_asked_where_it_is_loaded() {
         let catalog = catalog([expert("labs", &["net", "gone"], &[("2", &["other"]), ("1", &["net"])])]);
         let net = || ("1".to_owned(), 1, Some("net".to_owned()));
         assert_eq!(leg(&catalog, Some("net"), "").unwrap(), net(), "not where the newest version is");
-        assert_eq!(leg(&catalog, Some("net"), "2").unwrap(), net(), "the version is the model's");
-        assert!(matches!(leg(&catalog, Some("gone"), ""), Err(Error::ModelUnavailable { .. })));
+        assert_eq!(leg(&catalog, Some("net"), "1").unwrap(), net(), "the version is the model's");
+        assert_eq!(versions(leg(&catalog, Some("net"), "2")), ["1"]);
+        for version in ["", "1"] {
+            assert!(matches!(leg(&catalog, Some("gone"), version), Err(Error::ModelUnavailable { .. })));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_models_version_goes_where_it_is_and_to_those_who_do_not_say() {
+        let (name, labs) = expert("labs", &["net"], &[("1", &["net"]), ("1", &["net"]), ("1", &["net"])]);
+        let mut labs = Expert::clone(&labs);
+        for (instance, version) in labs.instances.values_mut().zip(["1", "2", ""]) {
+            let mut changed = Instance::clone(instance);
+            changed.record.models[0].version = version.to_owned();
+            *instance = Arc::new(changed);
+        }
+        let live = |labs: &Expert, version| {
+            let catalog = catalog([(name.clone(), Arc::new(labs.clone()))]);
+            leg(&catalog, Some("net"), version).map(|(_, live, _)| live)
+        };
+        assert_eq!(["", "1", "2", "7"].map(|version| live(&labs, version).unwrap()), [3, 2, 2, 1]);
+        labs.instances.retain(|_, instance| !instance.record.models[0].version.is_empty());
+        assert_eq!(versions(live(&labs, "7")), ["1", "2"]);
     }
 
     #[tokio::test]
     async fn an_experts_version_pins_it() {
         let awake = catalog([expert("labs", &[], &[("1", &[]), ("2", &[])])]);
-        for (version, goes_to) in [("", "2"), ("1", "1"), ("2", "2"), ("7", "2")] {
+        for (version, goes_to) in [("", "2"), ("1", "1"), ("2", "2")] {
             assert_eq!(leg(&awake, None, version).unwrap(), (goes_to.to_owned(), 1, None), "{version:?}");
         }
+        assert_eq!(versions(leg(&awake, None, "7")), ["1", "2"]);
         let asleep = catalog([expert("labs", &["net"], &[])]);
         for model in [None, Some("net")] {
             assert!(matches!(leg(&asleep, model, "1"), Err(Error::NoLiveInstance { .. })));
@@ -185,17 +251,56 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_experts_version_is_asked_for_as_it_is_listed() {
+        let (name, labs) = expert("labs", &[], &[("1.5", &[]), ("2", &[])]);
+        let cards = ["1.5", "2"]
+            .map(|version| (version.to_owned(), Arc::new(Card { version: version.into(), ..card("labs") })));
+        let catalog = catalog([(name, Arc::new(Expert { cards: cards.into(), ..Expert::clone(&labs) }))]);
+        for (version, goes_to) in [("1", "1.5"), ("2", "2")] {
+            assert_eq!(leg(&catalog, None, version).unwrap(), (goes_to.to_owned(), 1, None), "{version:?}");
+        }
+        assert_eq!(versions(leg(&catalog, None, "1.5")), ["1", "2"]);
+    }
+
+    /// An expert of kind tensors, whose instances have these models loaded and answer with `net` under its own name.
+    fn repository(instances: &[(&str, &[&str])]) -> (String, Arc<Expert>) {
+        let (name, labs) = expert("labs", &[], instances);
+        let mut labs = Expert::clone(&labs);
+        let tensors = |card: &Arc<Card>| Arc::new(Card { task: TENSORS.into(), ..Card::clone(card) });
+        labs.cards.values_mut().for_each(|card| *card = tensors(card));
+        for instance in labs.instances.values_mut() {
+            let mut changed = Instance::clone(instance);
+            changed.record.default_model = "net".into();
+            *instance = Arc::new(changed);
+        }
+        (name, Arc::new(labs))
+    }
+
+    #[tokio::test]
     async fn what_is_in_a_repository_its_instances_know() {
-        let (name, labs) = expert("labs", &[], &[("2", &["net"]), ("2", &[])]);
-        let card = |version: &str| Card { task: TENSORS.into(), version: version.into(), ..card("labs") };
-        let cards = ["1", "2"].map(|version| (version.to_owned(), Arc::new(card(version))));
-        let labs = Expert { cards: cards.into(), ..Expert::clone(&labs) };
-        let catalog = catalog([(name, Arc::new(labs)), expert("labs.net", &["deep"], &[])]);
+        let catalog = catalog([repository(&[("2", &["net"]), ("2", &[])]), expert("labs.net", &["deep"], &[])]);
         assert_eq!(leg(&catalog, Some("net"), "1").unwrap(), ("2".to_owned(), 1, Some("net".to_owned())));
         assert_eq!(found("labs.idle", &catalog), Some(("labs", Some("idle"))));
         assert_eq!(leg(&catalog, Some("idle"), "").unwrap(), ("2".to_owned(), 2, None), "anybody may say");
-        assert_eq!(leg(&catalog, None, "1").unwrap(), ("2".to_owned(), 2, None), "the version is the model's here too");
         assert_eq!(found("labs.net.deep", &catalog), Some(("labs.net", Some("deep"))), "a known model comes first");
         assert_eq!(found("labs.net.idle", &catalog), Some(("labs", Some("net.idle"))));
+    }
+
+    #[tokio::test]
+    async fn an_experts_own_name_is_asked_where_its_default_model_is() {
+        let catalog_of = |instances: &[(&str, &[&str])]| catalog([repository(instances)]);
+        let some = catalog_of(&[("1", &["net"]), ("2", &["deep"]), ("2", &[])]);
+        for version in ["", "1"] {
+            assert_eq!(leg(&some, None, version).unwrap(), ("1".to_owned(), 1, None));
+        }
+        assert_eq!(versions(leg(&some, None, "2")), ["1"], "the version is the model's here too");
+        assert_eq!(some.target("labs", None).map(|target| target.live), Some(1), "for queries as well");
+        let none = catalog_of(&[("1", &["deep"]), ("2", &[])]);
+        let unavailable = leg(&none, None, "");
+        assert!(
+            matches!(unavailable, Err(Error::ModelUnavailable { ref model, .. }) if model == "net"),
+            "{unavailable:?}"
+        );
+        assert!(matches!(leg(&catalog_of(&[]), None, ""), Err(Error::NoLiveInstance { .. })));
     }
 }

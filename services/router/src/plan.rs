@@ -37,6 +37,10 @@ pub(crate) struct Leg {
     pub(crate) version: Arc<str>,
     /// Where one of the expert's models is asked and not the expert: only instances that have it loaded will do.
     pub(crate) model: Option<Arc<str>>,
+    /// The model's; empty for any.
+    pub(crate) model_version: Arc<str>,
+    /// Whether it asks for a model that no record lists.
+    pub(crate) is_unlisted: bool,
     /// How long it may take, retries included; never beyond the request's deadline, whatever the stages before took.
     pub(crate) budget: Duration,
     pub(crate) slo: Slo,
@@ -52,6 +56,8 @@ impl Leg {
             expert: expert.into(),
             version: target.card.version.as_str().into(),
             model: None,
+            model_version: Arc::default(),
+            is_unlisted: false,
             budget: Duration::ZERO,
             slo: target.card.slo,
             idempotent: target.card.idempotent,
@@ -61,14 +67,24 @@ impl Leg {
 
     /// The instances that it may run on.
     pub(crate) fn wanted(&self) -> Wanted<'_> {
-        Wanted { version: &self.version, model: self.model.as_deref() }
+        Wanted {
+            version: &self.version,
+            model: self.model.as_deref(),
+            model_version: &self.model_version,
+            is_unlisted: self.is_unlisted,
+        }
     }
 }
 
 /// The leg of a request that names its expert, or one of the expert's models, by itself: it may use all of the time.
-pub(crate) fn single((expert, model): (&str, Option<&str>), target: &Target<'_>, remaining: Duration) -> Leg {
-    let budget = remaining.saturating_sub(RESERVE);
-    Leg { model: model.map(Arc::from), budget, ..Leg::new(0, expert, target) }
+pub(crate) fn single(expert: &str, wanted: Wanted<'_>, target: &Target<'_>, remaining: Duration) -> Leg {
+    Leg {
+        model: wanted.model.map(Arc::from),
+        model_version: wanted.model_version.into(),
+        is_unlisted: wanted.is_unlisted,
+        budget: remaining.saturating_sub(RESERVE),
+        ..Leg::new(0, expert, target)
+    }
 }
 
 /// The experts that the decision selected make the first stage; where a fallback expert stands ready and was not
@@ -121,6 +137,8 @@ mod tests {
             expert: "e".into(),
             version: "1".into(),
             model: None,
+            model_version: Arc::default(),
+            is_unlisted: false,
             budget: Duration::ZERO,
             slo: Slo { latency: Duration::from_millis(*ms), objective: 0.99, first_token: None },
             idempotent: true,

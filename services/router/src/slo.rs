@@ -11,7 +11,7 @@ use tonic::Code;
 pub(crate) enum Ending {
     Answered,
     Failed(Code),
-    /// Whoever was asked found fault with the request, whatever its code says.
+    /// Whoever was asked found fault with the request, or does not have what it asks for, whatever the code says.
     Mistaken,
     /// The caller went away first.
     Abandoned,

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use consilium_expert::TaskKind;
+use consilium_expert::{Needs, Repository, TaskKind};
 use consilium_mesh::config;
 use serde::Serialize;
 
@@ -71,7 +71,6 @@ fn models(draft: &Draft, mistakes: &mut Vec<Mistake>) -> Vec<String> {
     let Some(config) = &draft.config else { return Vec::new() };
     let mesh = draft.file.display().to_string();
     let mut uses = vec![Use { file: mesh, path: "gate.encoder", model: &config.gate.encoder, kind: TaskKind::Embed }];
-    // A repository is an expert's own, and was looked through with its file.
     uses.extend(draft.experts.iter().filter_map(|(file, expert)| {
         let model = expert.task.packaged()?;
         Some(Use { file: file.display().to_string(), path: "task.model", model, kind: expert.task.kind() })
@@ -81,7 +80,33 @@ fn models(draft: &Draft, mistakes: &mut Vec<Mistake>) -> Vec<String> {
         let model = inspected.entry(one.model).or_insert_with(|| model::inspect(&config.models.join(one.model)));
         mistakes.extend(one.mistakes(model));
     }
-    inspected.into_iter().filter(|(_, model)| model.verified).map(|(name, _)| name.to_owned()).collect()
+    let mut right: Vec<String> =
+        inspected.into_iter().filter(|(_, model)| model.verified).map(|(name, _)| name.to_owned()).collect();
+    for (file, expert) in &draft.experts {
+        if let Needs::Repository(repository) = expert.task.needs() {
+            right.extend(of_repository(file, &expert.name, repository, mistakes));
+        }
+    }
+    right
+}
+
+/// The models that an expert would load from its own repository, as far as shows without running them. Returns the names
+/// of those that are right. That there is a repository was found out with the expert's file.
+fn of_repository(file: &Path, expert: &str, repository: &Repository, mistakes: &mut Vec<Mistake>) -> Vec<String> {
+    let mut right = Vec::new();
+    for (name, dir) in repository.at_start().unwrap_or_default() {
+        let problems = consilium_engine::inspect_bare(&dir).problems;
+        if problems.is_empty() {
+            right.push(format!("{expert}.{name}"));
+        }
+        mistakes.extend(problems.into_iter().map(|problem| Mistake {
+            file: file.display().to_string(),
+            path: "task.repository".to_owned(),
+            problem: format!("{}: {problem}", dir.display()),
+            expected: "an ONNX model with tensors in and out".to_owned(),
+        }));
+    }
+    right
 }
 
 /// A place that names a model.

@@ -1,6 +1,6 @@
 //! What is wrong is said completely, with file, path and what was expected, and ends with exit code 2.
 
-use std::{net::TcpListener, process::Command};
+use std::{fs, net::TcpListener, process::Command};
 
 use crate::{files::Files, said};
 
@@ -115,10 +115,19 @@ fn a_repository_is_looked_through() {
     assert_eq!(code, Some(2), "{out}");
     assert!(unwrapped(&out).contains(&unwrapped("repository cannot be read")), "{out}");
 
-    files.write("repository/way/1/model.onnx", "");
+    files.write("repository/way/1/model.onnx", "no ONNX");
+    let (code, out, _) = task("");
+    assert_eq!(code, Some(2), "{out}");
+    assert!(unwrapped(&out).contains(&unwrapped("model.onnx: ")), "{out}");
+    // What is not loaded at the start may be anything.
+    assert_eq!(task(", load: [], control: explicit").0, Some(0));
+
+    let way = files.path("repository/way/1/model.onnx");
+    let built = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/build/fixtures/repository/add-sub/1/model.onnx");
+    fs::copy(built, way).unwrap();
     let (code, out, err) = task("");
     assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
-    assert_eq!(out, "ok  market: 2 experts, 1 model, 2 rules\n");
+    assert_eq!(out, "ok  market: 2 experts, 2 models, 2 rules\n");
 
     files.write("repository/no name/1/model.onnx", "");
     let (code, out, _) = task(", model: detour, load: [shortcut], batch_rows: 0");

@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use consilium_proto::inference::{InferTensorContents, model_infer_request::InferInputTensor};
-use consilium_tensor::{DataType, Tensor};
+use consilium_tensor::{DataType, Tensor, strings_in};
 
 use super::{
     Invalid,
@@ -64,7 +64,7 @@ impl Input {
                 Some(expected) => Some(format!("{} bytes, {expected} are expected", data.len())),
                 None => Some("more bytes than there can be are expected".to_owned()),
             },
-            None => match strings(&data) {
+            None => match strings_in(&data).try_fold(0, |count, string| string.map(|_| count + 1)) {
                 Some(count) if count == self.elements => None,
                 Some(count) => Some(format!("{count} elements, {} are expected", self.elements)),
                 None => Some("an element's length reaches beyond the end".to_owned()),
@@ -116,17 +116,6 @@ fn elements(shape: &[i64]) -> Result<usize, String> {
         product = usize::try_from(dimension).ok().and_then(|dimension| product?.checked_mul(dimension));
     }
     product.ok_or_else(|| "more elements than there can be".to_owned())
-}
-
-/// How many strings `data` holds; `None` where they do not end with it. Nothing is allocated: an element may be 4 bytes.
-fn strings(data: &[u8]) -> Option<usize> {
-    let (mut rest, mut count) = (data, 0);
-    while !rest.is_empty() {
-        let (length, tail) = rest.split_first_chunk::<4>()?;
-        rest = tail.get(usize::try_from(u32::from_le_bytes(*length)).ok()?..)?;
-        count += 1;
-    }
-    Some(count)
 }
 
 /// The field in which a datatype's elements are; 16-bit floats have none.

@@ -9,7 +9,7 @@ mod stream;
 mod text;
 
 pub use model::{Model, Port, Readiness, SERVER_NAME, index_entry, server_metadata};
-pub use request::{Invalid, Reply, Request};
+pub use request::{ATTRIBUTES, Invalid, Reply, Request};
 pub use statistics::{Call, Statistics};
 pub use stream::{Asked, MOST_AT_ONCE, Streaming, replies, stream_error, stream_reply};
 pub use text::{MAX_TEXTS, TextReply, answers, text_model, texts};

@@ -23,7 +23,8 @@ pub struct Model {
     pub platform: &'static str,
     pub inputs: Vec<Port>,
     pub outputs: Vec<Port>,
-    /// Rows that may run together along the first dimension, which every port then has; 0: requests are never joined.
+    /// Rows that may run together along the first dimension; 0: requests are never joined. Set above 0 only where every
+    /// port, optional inputs included, has a first dimension that is free: [`Model::config`] leaves it out of all of them.
     pub max_batch: usize,
     /// Batches that run side by side.
     pub executors: usize,

@@ -1,6 +1,6 @@
 //! A `ModelInferRequest` as tensors, and tensors as a `ModelInferResponse`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use consilium_proto::inference::{
     InferParameter, ModelInferRequest, ModelInferResponse, infer_parameter::ParameterChoice,
@@ -16,6 +16,8 @@ use crate::errors::Refusal;
 const MAX_TENSORS: usize = 4096;
 /// Parameters of a request, or of one of its tensors.
 const MAX_PARAMETERS: usize = 256;
+/// Parameters that begin like this are attributes of the queries: they say who may answer, so none is passed over.
+pub const ATTRIBUTES: &str = "attributes.";
 
 /// What somebody asks of a model. Names, datatypes and the form of the contents are checked; whether they are what the
 /// model takes is the model's business.
@@ -25,7 +27,8 @@ pub struct Request {
     /// As it came: empty, or what should be an integer.
     pub version: String,
     pub id: String,
-    /// String parameters, by name. Everything else that clients send along means nothing here.
+    /// String parameters, by name. Everything else that clients send along means nothing here, but for attributes, which
+    /// are refused if they are no strings.
     pub parameters: BTreeMap<String, String>,
     /// The number of bytes is what datatype and shape say.
     pub inputs: Vec<Tensor>,
@@ -62,15 +65,11 @@ impl Request {
         at_most(MAX_TENSORS, inputs.len(), "inputs")?;
         at_most(MAX_TENSORS, outputs.len(), "outputs")?;
         at_most(MAX_PARAMETERS, parameters.len(), "parameters")?;
-        let parameters = parameters.into_iter().filter_map(|(name, parameter)| match parameter.parameter_choice {
-            Some(ParameterChoice::StringParam(value)) => Some((name, value)),
-            _ => None,
-        });
         Ok(Self {
             model: model_name,
             version: model_version,
             id,
-            parameters: parameters.collect(),
+            parameters: strings(parameters)?,
             inputs: contents::tensors(inputs, raw_input_contents)?,
             outputs: outputs.into_iter().enumerate().map(requested).collect::<Result<_, _>>()?,
         })
@@ -164,6 +163,18 @@ impl From<Invalid> for Status {
     }
 }
 
+fn strings(parameters: HashMap<String, InferParameter>) -> Result<BTreeMap<String, String>, Invalid> {
+    let mut strings = BTreeMap::new();
+    for (index, (name, parameter)) in parameters.into_iter().enumerate() {
+        if let Some(ParameterChoice::StringParam(value)) = parameter.parameter_choice {
+            strings.insert(name, value);
+        } else if name.starts_with(ATTRIBUTES) {
+            return Err(Invalid::new(format!("parameters[{}]", label(&name, index)), "a string is expected"));
+        }
+    }
+    Ok(strings)
+}
+
 fn requested((index, output): (usize, InferRequestedOutputTensor)) -> Result<String, Invalid> {
     let field = || format!("outputs[{}]", label(&output.name, index));
     if output.name.is_empty() {
@@ -179,7 +190,7 @@ fn requested((index, output): (usize, InferRequestedOutputTensor)) -> Result<Str
 
 /// Of the parameters that a tensor can have, those that would change where it is may not be passed over.
 pub(super) fn check_parameters(
-    parameters: &std::collections::HashMap<String, InferParameter>,
+    parameters: &HashMap<String, InferParameter>,
     field: impl Fn() -> String,
 ) -> Result<(), Invalid> {
     if parameters.len() > MAX_PARAMETERS {

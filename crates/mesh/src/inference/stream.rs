@@ -5,13 +5,23 @@ use std::future::Future;
 use bytes::Bytes;
 use consilium_proto::{inference as oip, raw};
 use futures::{Stream, StreamExt, future};
-use tokio::time::{Instant, sleep_until};
-use tokio_util::sync::CancellationToken;
+use http::Extensions;
+use tokio::{
+    task::JoinError,
+    time::{Instant, sleep_until},
+};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
 use tonic::{Status, metadata::MetadataMap};
 
 use crate::{
     Deadline,
-    layer::deadline::{self, Deadlines},
+    layer::{
+        deadline::{self, Deadlines},
+        shed::Room,
+    },
 };
 
 /// Requests of one stream that are worked on at the same time.
@@ -27,15 +37,18 @@ pub struct Streaming {
     pub end: CancellationToken,
     /// The client's own bound of the whole stream. Unlike a call's it has no maximum: a stream may be open for days.
     pub until: Option<Instant>,
+    /// Where each request takes a call's place while it is worked on. `None` outside of `serve`: unbounded.
+    room: Option<Room>,
 }
 
 impl Streaming {
-    pub fn of(metadata: &MetadataMap, end: CancellationToken) -> Self {
+    /// As the stream's request has it in its metadata and extensions; `end` is the server's `long_streams`.
+    pub fn of(metadata: &MetadataMap, extensions: &Extensions, end: CancellationToken) -> Self {
         let errors_end_it = metadata.get("triton_grpc_error").is_some_and(|value| value == "true");
         // A malformed timeout has been refused before this is asked.
         let timeout = deadline::asked(metadata.as_ref()).ok().flatten();
         let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        Self { errors_end_it, end, until }
+        Self { errors_end_it, end, until, room: extensions.get().cloned() }
     }
 
     /// When a request of this stream that is taken `now` must have been answered.
@@ -69,6 +82,9 @@ impl Asked for Bytes {
 /// The replies to `requests`, in their order, [`MOST_AT_ONCE`] of them in the making. `answer` makes a reply of a
 /// request, `error` one of a request's id and its failure (see [`Streaming::errors_end_it`]).
 ///
+/// Each answer is made in a task of its own, which ends with the stream: a transport that waits for its reader does not
+/// poll the stream, and deadlines must hold nevertheless. A request has a call's place until its reply is handed over.
+///
 /// An error of `requests` itself ends the stream with its status, after the replies to what came before: nothing can
 /// follow a message that could not be read.
 pub fn replies<M, R, F>(
@@ -82,16 +98,24 @@ where
     R: Send + 'static,
     F: Future<Output = Result<R, Status>> + Send + 'static,
 {
-    let Streaming { errors_end_it, end, until } = streaming;
+    let Streaming { errors_end_it, end, until, room } = streaming;
+    let tasks = TaskTracker::new();
     let answering = move |request: Result<M, Status>| {
-        let answer = request.map(|request| (request.id(), answer(request)));
+        let begun = request.map(|request| {
+            let id = request.id();
+            let place = room.as_ref().map(Room::enter).transpose();
+            (id, place.map(|place| (place, AbortOnDropHandle::new(tasks.spawn(answer(request))))))
+        });
         async move {
-            match answer {
-                Ok((id, answer)) => {
-                    answer.await.or_else(|status| if errors_end_it { Err(status) } else { Ok(error(&id, &status)) })
-                }
-                Err(status) => Err(status),
-            }
+            let (id, work) = match begun {
+                Ok(begun) => begun,
+                Err(unreadable) => return (Err(unreadable), None),
+            };
+            let (reply, place) = match work {
+                Ok((place, task)) => (task.await.unwrap_or_else(unfinished), place),
+                Err(full) => (Err(full), None),
+            };
+            (reply.or_else(|status| if errors_end_it { Err(status) } else { Ok(error(&id, &status)) }), place)
         }
     };
     let over = async move {
@@ -107,7 +131,7 @@ where
         future::ready(request)
     };
     let requests = requests.take_until(end.cancelled_owned()).scan(false, until_unreadable);
-    let replies = requests.map(answering).buffered(MOST_AT_ONCE);
+    let replies = requests.map(answering).buffered(MOST_AT_ONCE).map(|(reply, _place)| reply);
     // The first error drops everything that is still in the making.
     futures::stream::unfold(Some((Box::pin(replies), Box::pin(over))), |open| async move {
         let (mut replies, mut over) = open?;
@@ -119,6 +143,14 @@ where
         let open = reply.is_ok().then_some((replies, over));
         Some((reply, open))
     })
+}
+
+/// A panic goes on where the stream is polled, as if the answer had been made there: the layers around know what to do.
+fn unfinished<R>(error: JoinError) -> Result<R, Status> {
+    match error.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(_) => Err(Status::unavailable("the runtime has been shut down")),
+    }
 }
 
 /// A reply as streams carry it. It is the only one to its request, and says so.

@@ -19,7 +19,7 @@ use super::{Request, Response};
 use crate::errors::Refusal;
 
 /// Streams that a client keeps open to hear of changes. Nobody waits for their end. `ModelStreamInfer` is none of them: it
-/// owes a reply for what it has taken, so its service ends the intake and the rest is a call that runs.
+/// owes a reply for what it has taken, so its service ends the intake, and the rest is requests that run.
 pub(crate) fn is_long_stream(path: &str) -> bool {
     path == "/grpc.health.v1.Health/Watch"
         || path == "/consilium.v1.CatalogService/WatchExperts"

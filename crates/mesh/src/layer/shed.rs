@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures::future::{Either, Ready, ready};
-use tonic::Code;
+use tonic::{Code, Status};
 use tower::{Layer, Service};
 
 use super::{Request, Response, long_streams::is_long_stream, outcome::Outcome};
@@ -20,8 +20,12 @@ use crate::{
     metrics::{RpcMetrics, ServerLabels},
 };
 
-/// How many calls a server is working on: until the end of the reply, long streams and health checks left out.
-/// Clones share the count.
+/// The inference stream, on which a client may say nothing for hours and then everything at once: what counts as a call
+/// is each of its requests.
+const MODEL_STREAM: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
+
+/// How many calls a server is working on: until the end of the reply, long streams and health checks left out. Each
+/// request of an inference stream is one, the open stream is none. Clones share the count.
 #[derive(Debug, Clone, Default)]
 pub struct InFlight(Arc<AtomicUsize>);
 
@@ -29,16 +33,33 @@ impl InFlight {
     pub fn calls(&self) -> usize {
         self.0.load(Ordering::Acquire)
     }
+}
 
-    fn enter(&self, max: usize) -> Option<Place> {
-        let one_more = |calls: usize| (calls < max).then(|| calls + 1);
-        self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).ok().map(|_| Place(self.clone()))
+/// Where calls find a place, or none. Clones are the same room.
+#[derive(Debug, Clone)]
+pub(crate) struct Room {
+    pub(crate) server: &'static str,
+    pub(crate) max: usize,
+    pub(crate) taken: InFlight,
+    pub(crate) metrics: RpcMetrics,
+}
+
+impl Room {
+    /// A place, to be held for as long as the work takes; the refusal where there is none.
+    pub(crate) fn enter(&self) -> Result<Place, Status> {
+        let one_more = |calls: usize| (calls < self.max).then(|| calls + 1);
+        if self.taken.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).is_ok() {
+            return Ok(Place(self.taken.clone()));
+        }
+        self.metrics.shed.get_or_create(&ServerLabels { server: self.server }).inc();
+        let refusal = Refusal::new(Code::ResourceExhausted, "OVERLOADED", "too many calls are running here");
+        Err(refusal.with_retry_after(SHED_RETRY_AFTER).into_status())
     }
 }
 
-/// One call's place in the count.
+/// One call's place in a [`Room`].
 #[derive(Debug)]
-struct Place(InFlight);
+pub(crate) struct Place(InFlight);
 
 impl Drop for Place {
     fn drop(&mut self) {
@@ -48,10 +69,15 @@ impl Drop for Place {
 
 #[derive(Debug, Clone)]
 pub(crate) struct ShedLayer {
-    pub(crate) server: &'static str,
-    pub(crate) max_in_flight: usize,
-    pub(crate) in_flight: InFlight,
-    pub(crate) metrics: RpcMetrics,
+    calls: Room,
+    /// Of open inference streams, as many as of calls.
+    streams: Room,
+}
+
+impl ShedLayer {
+    pub(crate) fn new(calls: Room) -> Self {
+        Self { streams: Room { taken: InFlight::default(), ..calls.clone() }, calls }
+    }
 }
 
 impl<S> Layer<S> for ShedLayer {
@@ -77,19 +103,20 @@ impl<S: Service<Request, Response = Response>> Service<Request> for Shed<S> {
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request) -> Self::Future {
-        if is_uncounted(request.uri().path()) {
-            return Either::Left(Either::Right(self.inner.call(request)));
-        }
-        let Some(place) = self.layer.in_flight.enter(self.layer.max_in_flight) else {
-            self.layer.metrics.shed.get_or_create(&ServerLabels { server: self.layer.server }).inc();
-            let refusal = Refusal::new(Code::ResourceExhausted, "OVERLOADED", "too many calls are running here")
-                .with_retry_after(SHED_RETRY_AFTER);
-            return Either::Right(ready(Ok(refusal.into_status().into_http())));
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let ShedLayer { calls, streams } = &self.layer;
+        let room = match request.uri().path() {
+            path if is_uncounted(path) => return Either::Left(Either::Right(self.inner.call(request))),
+            MODEL_STREAM => {
+                request.extensions_mut().insert(calls.clone());
+                streams
+            }
+            _ => calls,
         };
-        Either::Left(Either::Left(Outcome::new(self.inner.call(request), move |_| {
-            drop(place);
-        })))
+        match room.enter() {
+            Ok(place) => Either::Left(Either::Left(Outcome::new(self.inner.call(request), move |_| drop(place)))),
+            Err(full) => Either::Right(ready(Ok(full.into_http()))),
+        }
     }
 }
 
@@ -113,17 +140,15 @@ mod tests {
         http::Request::builder().uri(path).body(Body::empty()).unwrap()
     }
 
+    fn layer(max: usize, taken: &InFlight, metrics: &Metrics) -> ShedLayer {
+        ShedLayer::new(Room { server: "test", max, taken: taken.clone(), metrics: metrics.rpc().clone() })
+    }
+
     #[tokio::test]
     async fn beyond_the_limit_is_refused_with_a_hint_and_health_never_is() {
         let (in_flight, metrics) = (InFlight::default(), Metrics::new());
-        let layer = ShedLayer {
-            server: "test",
-            max_in_flight: 1,
-            in_flight: in_flight.clone(),
-            metrics: metrics.rpc().clone(),
-        };
         let (release, released) = tokio::sync::watch::channel(false);
-        let mut service = layer.layer(service_fn(move |_| {
+        let mut service = layer(1, &in_flight, &metrics).layer(service_fn(move |_| {
             let mut released = released.clone();
             async move {
                 released.wait_for(|released| *released).await.unwrap();
@@ -152,13 +177,8 @@ mod tests {
     #[tokio::test]
     async fn a_call_that_is_dropped_gives_its_place_back() {
         let in_flight = InFlight::default();
-        let layer = ShedLayer {
-            server: "test",
-            max_in_flight: 1,
-            in_flight: in_flight.clone(),
-            metrics: Metrics::new().rpc().clone(),
-        };
-        let mut service = layer.layer(service_fn(|_| std::future::pending::<Result<Response, Infallible>>()));
+        let pending = service_fn(|_| std::future::pending::<Result<Response, Infallible>>());
+        let mut service = layer(1, &in_flight, &Metrics::new()).layer(pending);
         let call = service.ready().await.unwrap().call(request("/a.B/C"));
         assert_eq!(in_flight.calls(), 1);
         drop(call);

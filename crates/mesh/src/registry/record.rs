@@ -33,6 +33,9 @@ pub struct Record {
     pub card_digest: String,
     #[serde(default)]
     pub models: Vec<ModelRef>,
+    /// Which model answers raw tensors under the expert's own name. Where it is not among `models`, nobody does here, now.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub default_model: String,
     #[serde(default)]
     pub zone: String,
     #[serde(default)]
@@ -167,6 +170,7 @@ mod tests {
             state: State::Serving,
             track: Track::Canary,
             card_digest: "d".into(),
+            default_model: "densenet".into(),
             models: Vec::new(),
             zone: String::new(),
             tls: true,

@@ -43,6 +43,7 @@ pub fn record(expert: &str, instance: &str) -> Record {
         state: State::Serving,
         track: Track::Live,
         card_digest: String::new(),
+        default_model: String::new(),
         models: Vec::new(),
         zone: String::new(),
         tls: false,

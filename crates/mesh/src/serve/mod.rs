@@ -22,8 +22,12 @@ pub use crate::layer::{deadline::Deadlines, shed::InFlight};
 use crate::{
     health::{HealthService, Readiness},
     layer::{
-        catch_panic::CatchPanicLayer, deadline::DeadlineLayer, log::LogLayer, long_streams::LongStreamsLayer,
-        metrics::MetricsLayer, shed::ShedLayer,
+        catch_panic::CatchPanicLayer,
+        deadline::DeadlineLayer,
+        log::LogLayer,
+        long_streams::LongStreamsLayer,
+        metrics::MetricsLayer,
+        shed::{Room, ShedLayer},
     },
     limits::{self, Limits},
     methods::Methods,
@@ -185,6 +189,7 @@ impl Server {
         }
         let Options { name, limits, deadlines, .. } = options;
         let rpc = metrics.rpc().clone();
+        let calls = Room { server: name, max: limits.max_in_flight, taken: in_flight, metrics: rpc.clone() };
         let stack = ServiceBuilder::new()
             // Outermost: whatever panics further in ends one call, not a connection that carries many.
             .layer(CatchPanicLayer { server: name, metrics: rpc.clone() })
@@ -196,7 +201,7 @@ impl Server {
             // Sets when the call must be over, before anything can take time.
             .layer(DeadlineLayer { deadlines, methods })
             // Last, so that only calls which will really run take up room.
-            .layer(ShedLayer { server: name, max_in_flight: limits.max_in_flight, in_flight, metrics: rpc.clone() })
+            .layer(ShedLayer::new(calls))
             // Once more, inside of what counts: a call that panics is then seen as the INTERNAL that its client gets. The
             // outermost one is for the layers between.
             .layer(CatchPanicLayer { server: name, metrics: rpc })

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use consilium_mesh::{
     errors,
     inference::{self, Reply, Streaming},
-    limits::MAX_MESSAGE_BYTES,
+    limits::{Limits, MAX_MESSAGE_BYTES},
     serve::Options,
 };
 use consilium_proto::{
@@ -86,7 +86,8 @@ macro_rules! echo_and_nothing_else {
                 &self,
                 request: Request<Messages<ModelInferRequest>>,
             ) -> Result<Response<Self::ModelStreamInferStream>, Status> {
-                let (streaming, echo) = (Streaming::of(request.metadata(), self.end.clone()), self.clone());
+                let streaming = Streaming::of(request.metadata(), request.extensions(), self.end.clone());
+                let echo = self.clone();
                 let answer = move |request| echo.answer(request).map(|reply| reply.map(inference::stream_reply));
                 let replies = inference::replies(request.into_inner(), streaming, answer, inference::stream_error);
                 Ok(Response::new(replies.boxed()))
@@ -120,15 +121,20 @@ struct Lab {
 
 impl Lab {
     async fn start() -> Self {
+        Self::with(Limits::default()).await
+    }
+
+    async fn with(limits: Limits) -> Self {
         let (open, taken) = (CancellationToken::new(), Arc::new(AtomicUsize::new(0)));
-        let server = Running::start_adding(Options::default(), Duration::from_secs(30), |server| {
-            let echo = Echo { end: server.long_streams(), open: open.clone(), taken: Arc::clone(&taken) };
-            let service = GrpcInferenceServiceServer::new(echo)
-                .max_decoding_message_size(MAX_MESSAGE_BYTES)
-                .accept_compressed(CompressionEncoding::Gzip)
-                .accept_compressed(CompressionEncoding::Deflate);
-            server.add_service(service)
-        });
+        let server =
+            Running::start_adding(Options { limits, ..Options::default() }, Duration::from_secs(30), |server| {
+                let echo = Echo { end: server.long_streams(), open: open.clone(), taken: Arc::clone(&taken) };
+                let service = GrpcInferenceServiceServer::new(echo)
+                    .max_decoding_message_size(MAX_MESSAGE_BYTES)
+                    .accept_compressed(CompressionEncoding::Gzip)
+                    .accept_compressed(CompressionEncoding::Deflate);
+                server.add_service(service)
+            });
         Self { server: server.await, open, taken }
     }
 
@@ -176,7 +182,7 @@ async fn a_leaving_server_answers_what_its_streams_asked_and_waits_for_no_more()
         busy.send(request(id, 8)).unwrap();
     }
     until(|| lab.taken.load(Ordering::Relaxed) == 3).await;
-    assert_eq!(lab.server.in_flight.calls(), 2, "a stream is one call, however idle");
+    assert_eq!(lab.server.in_flight.calls(), 3, "a stream is none, each of its requests is one");
 
     let (open, end) = (lab.open.clone(), lab.server.long_streams.clone());
     let (report, ()) = tokio::join!(leave(&mut lab.server, AT_ONCE), async {
@@ -191,6 +197,33 @@ async fn a_leaving_server_answers_what_its_streams_asked_and_waits_for_no_more()
     });
     assert!(report.is_clean(), "{report:?}");
     assert_eq!((lab.taken.load(Ordering::Relaxed), lab.server.in_flight.calls()), (3, 0));
+}
+
+#[tokio::test]
+async fn open_streams_take_no_calls_place_and_are_as_many_as_calls_may_be() {
+    let lab = Lab::with(Limits { max_in_flight: 2, ..Limits::default() }).await;
+    let (_idle, _nothing) = stream(&lab, "false").await;
+    let (busy, mut replies) = stream(&lab, "false").await;
+    let third = lab.client().model_stream_infer(futures::stream::empty()).await.unwrap_err();
+    assert_eq!((errors::reason(&third).as_deref(), errors::retry_after(&third).is_some()), (Some("OVERLOADED"), true));
+    assert_eq!(lab.server.in_flight.calls(), 0);
+
+    for id in ["1", "2", "3"] {
+        busy.send(request(id, 8)).unwrap();
+    }
+    until(|| lab.server.metrics.encode().contains(r#"consilium_rpc_server_shed_total{server="server"} 2"#)).await;
+    let call = lab.client().model_infer(request("4", 8)).await.unwrap_err();
+    assert_eq!(errors::reason(&call).as_deref(), Some("OVERLOADED"));
+    assert_eq!(lab.taken.load(Ordering::Relaxed), 2);
+    lab.open.cancel();
+    for (expected, problem) in [("1", ""), ("2", ""), ("3", "too many calls are running here")] {
+        assert_eq!(id(replies.message().await.unwrap()), (expected.to_owned(), problem.to_owned()));
+    }
+    lab.client().model_infer(request("5", 8)).await.unwrap();
+    drop((busy, replies));
+    while lab.client().model_stream_infer(futures::stream::empty()).await.is_err() {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]

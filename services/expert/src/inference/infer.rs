@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use consilium_engine::{Call, Tensor};
 use consilium_mesh::inference::{self, Reply, Request, TextReply, answers, text_model, texts};
 use consilium_proto::inference::{ModelInferRequest, ModelInferResponse};
-use futures::{StreamExt, future::try_join_all};
+use futures::{StreamExt, TryStreamExt, stream};
 use tokio::time::{Instant, timeout_at};
 use tonic::Status;
 use uuid::Uuid;
@@ -18,6 +18,9 @@ use crate::{
     task::{Answer, Context, Delta, Query, Task, Timings},
     wire,
 };
+
+/// Texts of one request that are worked on at the same time: enough to fill batches, too few to fill the queue for others.
+const AT_ONCE: usize = 16;
 
 /// A request and when it came.
 struct Asked {
@@ -61,7 +64,7 @@ impl Inference {
     async fn answers(&self, ready: &Ready, asked: &Asked) -> Result<ModelInferResponse, Status> {
         let Asked { request, since, deadline, read } = asked;
         let version = self.text_version();
-        check_outputs(request, text_model(&request.model, version).outputs.into_iter().map(|port| port.name))?;
+        request.check_outputs(text_model(&request.model, version).outputs.iter().map(|port| port.name.as_str()))?;
         let queries = texts(request)?.into_iter().enumerate().map(|(index, text)| {
             wire::text(text).map_err(|problem| inference::Invalid { field: field(index), problem, unsupported: false })
         });
@@ -71,7 +74,8 @@ impl Inference {
             .into_iter()
             .enumerate()
             .map(|(index, query)| done(Arc::clone(&ready.task), query, Context { deadline: *deadline }, field(index)));
-        let (answered, timings): (Vec<Answer>, Vec<Timings>) = try_join_all(answering).await?.into_iter().unzip();
+        let answered: Vec<(Answer, Timings)> = stream::iter(answering).buffered(AT_ONCE).try_collect().await?;
+        let (answered, timings): (Vec<Answer>, Vec<Timings>) = answered.into_iter().unzip();
 
         let began = Instant::now();
         let ids = request_ids(&request.id, number);
@@ -111,7 +115,7 @@ async fn run(ready: &Ready, model: Option<&str>, asked: &Asked) -> Result<ModelI
 async fn ran(ready: &Ready, model: Option<&str>, served: &Served, asked: &Asked) -> Result<ModelInferResponse, Status> {
     let Asked { request, since, deadline, read } = asked;
     // Before the model has worked in vain.
-    check_outputs(request, served.engine.manifest().outputs.iter().map(|output| output.name.clone()))?;
+    request.check_outputs(served.engine.manifest().outputs.iter().map(|output| output.name.as_str()))?;
     let ran = ready.models.run(model, &request.version, &request.inputs, Call { deadline: *deadline }).await;
     // Its successor, where it was replaced meanwhile.
     let (served, output) = ran.map_err(|failure| Refused::Input { field: None, failure })?;
@@ -133,11 +137,6 @@ fn reply(request: &Request, version: &str, outputs: Vec<Tensor>) -> Result<Model
     let outputs = request.wanted(outputs)?;
     let (model, id) = (request.model.clone(), request.id.clone());
     Ok(Reply { model, version: version.to_owned(), id, outputs }.encode())
-}
-
-/// Whether the outputs that are asked for are among those that there will be.
-fn check_outputs(request: &Request, names: impl Iterator<Item = String>) -> Result<(), inference::Invalid> {
-    request.wanted(names.map(|name| Tensor::fp32(name, Vec::new(), &[])).collect()).map(drop)
 }
 
 /// A task's answer at its end. Dropping the future abandons the work.

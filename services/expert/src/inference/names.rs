@@ -94,7 +94,7 @@ impl Inference {
             let version = self.text_version().to_owned();
             lines.push(Line { name: expert.clone(), version, state: Readiness::Ready });
         }
-        let raw = ready.models.index().await;
+        let raw = ready.models.index(ready.control.is_some()).await;
         let default = ready.models.default_model().filter(|_| !self.has_texts());
         let named_twice = raw.iter().filter(|line| Some(line.model.as_str()) == default);
         lines.extend(named_twice.cloned().map(|line| Line {

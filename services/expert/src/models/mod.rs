@@ -103,10 +103,6 @@ impl Models {
             let models = found.configured.join(", ");
             tracing::info!(models, "config.pbtxt is not read: what a model takes and gives is in its model.onnx");
         }
-        let wanted = |name: &str| match load {
-            Load::All => true,
-            Load::These(these) => these.iter().any(|one| one == name),
-        };
         let (mut table, mut failed) = (Table::new(), Vec::new());
         if let Load::These(these) = load {
             // There when the configuration was read, and gone since.
@@ -116,7 +112,7 @@ impl Models {
             }));
         }
         for (name, version) in &found.models {
-            let entry = if wanted(name) {
+            let entry = if load.wants(name) {
                 match loader.load(name, version).await {
                     Ok(served) => Entry::of(served),
                     Err(error) => {
@@ -195,11 +191,12 @@ impl Models {
         self.get(None, "").ok().or_else(|| self.serving().into_iter().next())
     }
 
-    /// Every model there is and what goes on with it. One that is being replaced has a line for either version.
-    pub(crate) async fn index(&self) -> Vec<Line> {
+    /// Every model there is and what goes on with it. One that is being replaced has a line for either version. What lies on
+    /// the disk and could be loaded is only looked for where somebody may load it.
+    pub(crate) async fn index(&self, may_load: bool) -> Vec<Line> {
         let on_disk = match &self.repository {
-            Some(dir) => look(dir).await.map(|found| found.models).unwrap_or_default(),
-            None => BTreeMap::new(),
+            Some(dir) if may_load => look(dir).await.map(|found| found.models).unwrap_or_default(),
+            Some(_) | None => BTreeMap::new(),
         };
         let table = self.table.load();
         let mut lines: Vec<Line> = table

@@ -32,18 +32,18 @@ pub(crate) struct Version {
     pub(crate) dir: PathBuf,
 }
 
-/// Looks through a repository. Directories without a `<version>/model.onnx` are no models, and files beside them are not
-/// looked at.
+/// Looks through a repository. Directories without a `<version>/model.onnx` are no models, nor are those that may not be
+/// looked into, such as a volume's `lost+found`; files beside them are not looked at.
 ///
 /// # Errors
-/// When the directory cannot be read.
+/// When the directory itself cannot be read.
 pub(crate) fn scan(dir: &Path) -> io::Result<Found> {
     let mut found = Found::default();
     for entry in fs::read_dir(dir)? {
         let dir = entry?.path();
         // What starts with a dot is somebody's own business, such as `.git`.
         let Some(name) = name(&dir).filter(|name| !name.starts_with('.')) else { continue };
-        let Some(version) = highest(&dir)? else { continue };
+        let Some(version) = highest(&dir) else { continue };
         if !is_model_name(&name) {
             found.misnamed.push(name);
             continue;
@@ -67,23 +67,16 @@ pub(crate) fn is_model_name(name: &str) -> bool {
 
 /// The highest version that is there whole: one that is being copied has no `model.onnx` yet, and one that is being removed
 /// is gone between two looks.
-fn highest(model: &Path) -> io::Result<Option<Version>> {
-    let entries = match fs::read_dir(model) {
-        Ok(entries) => entries,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Ok(None);
-        }
-        Err(error) => return Err(error),
-    };
+fn highest(model: &Path) -> Option<Version> {
     let mut highest: Option<Version> = None;
-    for entry in entries {
-        let dir = entry?.path();
+    for entry in fs::read_dir(model).ok()?.flatten() {
+        let dir = entry.path();
         let Some(number) = name(&dir).as_deref().and_then(version) else { continue };
         if highest.as_ref().is_none_or(|highest| highest.number < number) && dir.join(MODEL_FILE).is_file() {
             highest = Some(Version { number, dir });
         }
     }
-    Ok(highest)
+    highest
 }
 
 /// A version has one spelling: `01` is none.
@@ -128,6 +121,8 @@ mod tests {
             "zero/0/model.onnx",
             "empty/notes.txt",
         ]);
+        // What cannot be looked into is no model, and hides none.
+        std::os::unix::fs::symlink("nowhere", dir.path().join("gone")).unwrap();
         let found = scan(dir.path()).unwrap();
         let models: Vec<_> = found.models.iter().map(|(name, version)| (name.as_str(), version.number)).collect();
         assert_eq!(models, [("add", 10), ("name.with-dots_1", 7)]);

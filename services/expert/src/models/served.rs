@@ -45,11 +45,13 @@ impl Served {
     }
 
     /// Rows that run together; 0 where requests are not joined. A batch of texts is bounded in tokens, which says nothing
-    /// about rows.
+    /// about rows. Nor is it told of a model with an optional input that has no rows: clients would give it some.
     pub(crate) fn max_batch(&self) -> usize {
         let cost = self.engine.cost();
         match cost.unit {
-            Unit::Rows if self.engine.joins() => cost.batch_units,
+            Unit::Rows if self.engine.joins() && self.engine.manifest().inputs.iter().all(TensorEntry::batches) => {
+                cost.batch_units
+            }
             Unit::Rows | Unit::Tokens => 0,
         }
     }

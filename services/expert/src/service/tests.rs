@@ -96,7 +96,7 @@ async fn started(task: Arc<dyn Task>, registry: &Recorded) -> Handle {
     let readiness = Readiness::new("oracle");
     readiness.latch("model").set();
     let running = Running::start(server, &options, readiness, Arc::clone(&identity), Arc::clone(&ready));
-    let record = announce::record(&identity, &options.announcement, address.to_string());
+    let record = announce::record(&identity, &options.announcement, address.to_string(), None);
     let registration = registry.register(card, record.clone()).await.unwrap();
     let announced = Arc::new(Announced::new(registration, record));
     Handle { address, identity, ready, announced, options: options.drain, running }

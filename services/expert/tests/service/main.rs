@@ -357,6 +357,7 @@ async fn it_is_registered_when_it_serves_and_gone_when_it_stopped() {
         assert_eq!(instance.address, expert.address().to_string());
         assert_eq!(instance.record.card_digest, known.cards["1"].digest());
         assert_eq!(instance.record.models, known.cards["1"].models);
+        assert_eq!(instance.record.default_model, "", "it takes texts under its own name");
         assert_eq!(instance.record.keepalive(), Some(Duration::from_secs(1)), "pings are welcome");
         assert!(!instance.record.cost.points.is_empty() && instance.record.cost.bytes_per_unit > 0.0);
         assert!(expert.instance().starts_with("embed-") && instance.record.epoch.len() == 36);

@@ -5,6 +5,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
+use consilium_mesh::registry::Record;
 use consilium_proto::inference::{
     ModelInferResponse, ModelRepositoryParameter, RepositoryModelLoadRequest, RepositoryModelUnloadRequest,
 };
@@ -24,9 +25,12 @@ impl House {
         fs::copy(fixtures().join(from).join("model.onnx"), dir.join("model.onnx")).unwrap();
     }
 
+    fn record(&self, expert: &Handle) -> Record {
+        self.registry.watch().borrow().experts[expert.expert()].instances[expert.instance()].record.clone()
+    }
+
     fn models_of(&self, expert: &Handle) -> Vec<(String, String)> {
-        let mesh = self.registry.watch();
-        let record = &mesh.borrow().experts[expert.expert()].instances[expert.instance()].record;
+        let record = self.record(expert);
         assert!(record.models.iter().all(|model| model.digest.len() == 64));
         record.models.iter().map(|model| (model.name.clone(), model.version.clone())).collect()
     }
@@ -244,10 +248,12 @@ async fn a_query_goes_to_the_default_model_if_there_is_one() {
     assert!(
         matches!(answer(&only, ask()).await.body, Some(v1::answer::Body::Tensors(tensors)) if tensors.tensors.len() == 2)
     );
+    assert_eq!(house.record(&only).default_model, "add-sub");
     only.stop().await;
 
     house.put("scalar", 1, "scalar/1");
     let several = house.start("lab", "{kind: tensors, repository: repo}").await;
+    assert_eq!(house.record(&several).default_model, "");
     let status = client(&several).infer(ask()).await.expect_err("which one?");
     assert_eq!((status.code(), read(&status).1.as_str()), (Code::FailedPrecondition, "NO_DEFAULT_MODEL"));
     assert!(status.message().contains("<expert>.<model>"), "{status}");

@@ -4,7 +4,7 @@
 //! a refused connection as ready (38 % of calls failed with one of two endpoints dead). The pick is the power of two
 //! choices over `latency estimate × (calls in flight + 1)`, where a failure is a slow sample: a broken instance that
 //! answers fast would otherwise draw all the traffic. An instance that says it does not serve, or that cannot be reached,
-//! is passed over while there is another one.
+//! is passed over while there is another one; so is one that does not have what its record lists, for what it lacks.
 
 mod connect;
 mod ewma;
@@ -21,7 +21,7 @@ use std::{
     time::Duration,
 };
 
-use consilium_mesh::registry::{Expert, Instance, State, Track};
+use consilium_mesh::registry::{Expert, Instance, ModelRef, State, Track};
 use tokio::time::Instant;
 use tonic::transport::Channel;
 
@@ -35,6 +35,8 @@ use self::{ewma::PeakEwma, health::Monitor};
 const PENALTY: Duration = Duration::from_secs(5);
 /// The most that an instance can ask for by a push-back.
 const MAX_PENALTY: Duration = Duration::from_mins(5);
+/// How long an instance is believed to lack what it said that it lacks, unless its record changes before.
+const LACKS_FOR: Duration = Duration::from_secs(5);
 
 /// One instance as this router sees it.
 #[derive(Debug)]
@@ -42,6 +44,9 @@ pub(crate) struct Endpoint {
     instance: Arc<Instance>,
     channel: Channel,
     history: Arc<History>,
+    /// Models of the record that are not there, each with when it was said. Not in the history: with another record the
+    /// question is open again.
+    lacking: Mutex<BTreeMap<String, Instant>>,
 }
 
 /// What this router knows of a process; survives changes of its record.
@@ -59,17 +64,28 @@ pub(crate) struct Pool {
 }
 
 /// Which instances of an expert will do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Wanted<'a> {
+    /// The expert's.
     pub(crate) version: &'a str,
-    /// Only those that have it loaded, as they announce.
+    /// Only those that have it loaded, as they announce; `None` for what answers under the expert's own name, which may be
+    /// a model as well.
     pub(crate) model: Option<&'a str>,
+    /// The model's; empty for any.
+    pub(crate) model_version: &'a str,
+    /// No record lists what is wanted: anybody may have it.
+    pub(crate) is_unlisted: bool,
 }
 
 impl<'a> From<&'a str> for Wanted<'a> {
     fn from(version: &'a str) -> Self {
-        Self { version, model: None }
+        Self { version, ..Self::default() }
     }
+}
+
+/// Whether an instance takes what clients ask.
+pub(crate) fn is_live(instance: &Instance) -> bool {
+    instance.record.state == State::Serving && instance.record.track == Track::Live
 }
 
 impl Pool {
@@ -84,17 +100,13 @@ impl Pool {
             let objective = expert.cards.get(&instance.record.version).map(|card| card.slo.latency);
             let endpoint = match known {
                 Some(known) if Arc::ptr_eq(&known.instance, instance) => Arc::clone(known),
-                Some(known) => Arc::new(Endpoint {
-                    instance: Arc::clone(instance),
-                    channel: known.channel.clone(),
-                    history: Arc::clone(&known.history),
-                }),
+                Some(known) => Endpoint::new(instance, known.channel.clone(), Arc::clone(&known.history)),
                 None => match connect.connect(instance) {
                     Ok(Line { channel, monitor }) => {
                         let seed = typical.unwrap_or(objective.unwrap_or(PENALTY) / 2);
                         let latency = Mutex::new(PeakEwma::new(seed, now));
                         let history = History { monitor, in_flight: AtomicU32::new(0), latency };
-                        Arc::new(Endpoint { instance: Arc::clone(instance), channel, history: Arc::new(history) })
+                        Endpoint::new(instance, channel, Arc::new(history))
                     }
                     Err(error) => {
                         tracing::warn!(instance = %id, %error, "an instance cannot be connected to and is left out");
@@ -107,10 +119,10 @@ impl Pool {
         Self { endpoints }
     }
 
-    /// How many of the `wanted` instances a pick chooses from: the sound ones, or all where none is. An expert whose only
-    /// instance cannot be reached is therefore called and not given up: it may be this router that is cut off.
+    /// How many of the `wanted` instances a pick chooses from: the best ones, or all where none is sound. An expert whose
+    /// only instance cannot be reached is therefore called and not given up: it may be this router that is cut off.
     pub(crate) fn live<'a>(&self, wanted: impl Into<Wanted<'a>>) -> usize {
-        self.candidates(wanted.into(), &[]).len()
+        self.candidates(wanted.into(), &[], Instant::now()).len()
     }
 
     /// How many of the `wanted` instances have such a health.
@@ -121,7 +133,8 @@ impl Pool {
 
     /// The way to every instance that serves and is sound, for what is asked of all of them.
     pub(crate) fn everybody(&self) -> impl Iterator<Item = Channel> {
-        let serving = self.endpoints.values().filter(|endpoint| endpoint.is_live() && endpoint.health().is_sound());
+        let serving =
+            self.endpoints.values().filter(|endpoint| is_live(&endpoint.instance) && endpoint.health().is_sound());
         serving.map(|endpoint| endpoint.channel.clone())
     }
 
@@ -138,7 +151,7 @@ impl Pool {
     /// Picks one of the `wanted` instances that is not in `tried`.
     pub(crate) fn pick<'a>(&self, wanted: impl Into<Wanted<'a>>, tried: &[String]) -> Option<Pick> {
         let now = Instant::now();
-        let candidates = self.candidates(wanted.into(), tried);
+        let candidates = self.candidates(wanted.into(), tried, now);
         let (first, second) = p2c::two(candidates.len(), |n| rand::random_range(0..n))?;
         let (first, second) = (*candidates.get(first)?, *candidates.get(second)?);
         let best = first.sampled().min(second.sampled());
@@ -161,14 +174,21 @@ impl Pool {
         }
     }
 
-    /// Those that serve what is wanted and were not tried; of these the sound ones, where there are any.
-    fn candidates(&self, wanted: Wanted<'_>, tried: &[String]) -> Vec<&Arc<Endpoint>> {
+    /// Those that serve what is wanted and were not tried; of these the sound ones, where there are any, and of those the
+    /// ones that are not known to lack it.
+    fn candidates(&self, wanted: Wanted<'_>, tried: &[String], now: Instant) -> Vec<&Arc<Endpoint>> {
         let untried =
             |endpoint: &&Arc<Endpoint>| endpoint.serves(wanted) && !tried.contains(&endpoint.instance.record.instance);
         let all: Vec<_> = self.endpoints.values().filter(untried).collect();
-        let sound: Vec<_> = all.iter().copied().filter(|endpoint| endpoint.health().is_sound()).collect();
-        if sound.is_empty() { all } else { sound }
+        let sound = preferred(all, |endpoint| endpoint.health().is_sound());
+        preferred(sound, |endpoint| !endpoint.lacks(wanted, now))
     }
+}
+
+/// Those that are `such`, or all where nobody is.
+fn preferred(all: Vec<&Arc<Endpoint>>, such: impl Fn(&Endpoint) -> bool) -> Vec<&Arc<Endpoint>> {
+    let preferred: Vec<_> = all.iter().copied().filter(|endpoint| such(endpoint)).collect();
+    if preferred.is_empty() { all } else { preferred }
 }
 
 /// The lower median: of two instances of which one is broken, a third is expected to be like the sound one.
@@ -186,15 +206,45 @@ fn best<'a>(endpoints: impl Iterator<Item = &'a Arc<Endpoint>>) -> f64 {
 }
 
 impl Endpoint {
-    fn serves(&self, wanted: Wanted<'_>) -> bool {
-        let record = &self.instance.record;
-        let has = |model: &str| record.models.iter().any(|loaded| loaded.name == model);
-        record.version == wanted.version && self.is_live() && wanted.model.is_none_or(has)
+    fn new(instance: &Arc<Instance>, channel: Channel, history: Arc<History>) -> Arc<Self> {
+        Arc::new(Self { instance: Arc::clone(instance), channel, history, lacking: Mutex::default() })
     }
 
-    fn is_live(&self) -> bool {
+    fn serves(&self, wanted: Wanted<'_>) -> bool {
         let record = &self.instance.record;
-        record.state == State::Serving && record.track == Track::Live
+        // Texts, or nobody knows whether a model stands behind the name.
+        let is_open = wanted.model.is_none() && record.default_model.is_empty();
+        let has = wanted.is_unlisted || is_open || self.listed(wanted).is_some();
+        record.version == wanted.version && is_live(&self.instance) && has
+    }
+
+    /// The wanted model as the record lists it.
+    fn listed(&self, wanted: Wanted<'_>) -> Option<&ModelRef> {
+        let record = &self.instance.record;
+        let name = wanted.model.unwrap_or(&record.default_model);
+        let fits = |version: &str| [version, wanted.model_version].contains(&"") || version == wanted.model_version;
+        record.models.iter().find(|model| model.name == name && fits(&model.version))
+    }
+
+    /// The name of what the record promises to who wants this: one of its models, or nothing but its own, which is empty.
+    /// `None` where it promises nothing, for example not this version.
+    fn promised(&self, wanted: Wanted<'_>) -> Option<&str> {
+        match self.listed(wanted) {
+            _ if wanted.is_unlisted => None,
+            Some(model) => ["", &model.version].contains(&wanted.model_version).then_some(&model.name),
+            None => (wanted.model.is_none() && wanted.model_version.is_empty()).then_some(""),
+        }
+    }
+
+    fn lacks(&self, wanted: Wanted<'_>, now: Instant) -> bool {
+        self.promised(wanted)
+            .and_then(|name| self.lacking().get(name).copied())
+            .is_some_and(|said| now < said + LACKS_FOR)
+    }
+
+    /// To be held for one statement.
+    fn lacking(&self) -> MutexGuard<'_, BTreeMap<String, Instant>> {
+        self.lacking.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn health(&self) -> Health {
@@ -257,6 +307,18 @@ impl Pick {
     /// The instance failed; `retry_after` is what it asked for.
     pub(crate) fn failed(mut self, retry_after: Option<Duration>) {
         self.judge(retry_after.unwrap_or(PENALTY).clamp(PENALTY, MAX_PENALTY));
+    }
+
+    /// The instance does not have what is wanted: while its record promises it, it is passed over for that.
+    pub(crate) fn lacks(self, wanted: Wanted<'_>) {
+        if let Some(name) = self.endpoint.promised(wanted) {
+            self.endpoint.lacking().insert(name.to_owned(), Instant::now());
+        }
+    }
+
+    /// Whether the instance's record names a model that is what is wanted.
+    pub(crate) fn is_promised(&self, wanted: Wanted<'_>) -> bool {
+        self.endpoint.promised(wanted).is_some_and(|name| !name.is_empty())
     }
 
     fn judge(&mut self, at_least: Duration) {

@@ -145,6 +145,54 @@ async fn an_instance_whose_registration_ran_out_keeps_its_history() {
     drop(pick);
 }
 
+fn listing(id: &str, models: &[&str]) -> (String, Arc<Instance>) {
+    let (id, instance) = instance(id, "1", State::Serving);
+    let model = |name: &&str| ModelRef { name: (*name).to_owned(), version: "1".to_owned(), digest: String::new() };
+    let mut instance = Instance::clone(&instance);
+    instance.record.models = models.iter().map(model).collect();
+    instance.record.default_model = "net".to_owned();
+    (id, Arc::new(instance))
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_lacks_what_its_record_lists_is_passed_over_for_that_for_a_while() {
+    let both = expert([listing("a", &["net", "deep"]), listing("b", &["net", "deep"])]);
+    let pool = Pool::default().next(&both, &SOUND);
+    let net = Wanted { model: Some("net"), ..Wanted::from("1") };
+    let deep = Wanted { model: Some("deep"), ..Wanted::from("1") };
+    let only = |pool: &Pool, wanted| (0..30).all(|_| pool.pick(wanted, &[]).is_some_and(|pick| pick.instance() == "b"));
+    pool.pick(net, &["b".to_owned()]).expect("a lists it").lacks(net);
+    assert!(only(&pool, net) && only(&pool, Wanted::from("1")), "under both of its names");
+    assert_eq!((pool.live(net), pool.live(deep)), (1, 2));
+    assert!(!only(&pool, deep), "it has its other models");
+    assert!(pool.pick(net, &["b".to_owned()]).is_some(), "it is asked where there is nobody else");
+
+    let unchanged = pool.next(&both, &SOUND);
+    assert_eq!(unchanged.live(net), 1, "the same record");
+    let changed = pool
+        .next(&expert([listing("a", &["net", "deep"]), ("b".to_owned(), Arc::clone(&both.instances["b"]))]), &SOUND);
+    assert_eq!(changed.live(net), 2, "a record that has come since knows better");
+    tokio::time::advance(LACKS_FOR).await;
+    assert_eq!(pool.live(net), 2);
+}
+
+#[tokio::test]
+async fn what_a_record_does_not_promise_is_not_held_against_anybody() {
+    let pool = Pool::default().next(&expert([listing("a", &["net"])]), &SOUND);
+    let unlisted = Wanted { is_unlisted: true, ..Wanted::from("1") };
+    pool.pick(unlisted, &[]).expect("anybody may have it").lacks(unlisted);
+    let (id, mut of_no_version) = listing("b", &["net"]);
+    Arc::make_mut(&mut of_no_version).record.models[0].version.clear();
+    let second = Pool::default().next(&expert([(id, of_no_version)]), &SOUND);
+    for version in ["7", "8"] {
+        let wanted = Wanted { model: Some("net"), model_version: version, ..Wanted::from("1") };
+        let pick = second.pick(wanted, &[]).expect("it may be this version");
+        assert!(!pick.is_promised(wanted));
+        pick.lacks(wanted);
+    }
+    assert!([pool, second].iter().all(|pool| pool.endpoints.values().all(|endpoint| endpoint.lacking().is_empty())));
+}
+
 fn health() -> impl Strategy<Value = Health> {
     prop::sample::select(Health::ALL.to_vec())
 }

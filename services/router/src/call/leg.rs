@@ -19,8 +19,6 @@ use crate::{
     wire::Ask,
 };
 
-/// The first try and one more.
-const MAX_ATTEMPTS: usize = 2;
 /// How many times its objective an attempt may take before it makes room for another instance.
 const PATIENCE: u32 = 4;
 
@@ -54,11 +52,13 @@ impl Caller {
         let mut attempts: Vec<Attempt> = Vec::new();
         let mut last: Option<Verdict> = None;
         let mut paid = false;
-        while attempts.len() < MAX_ATTEMPTS && !ask.has_begun() && Instant::now() < deadline {
+        while attempts.len() < max_attempts(leg) && !ask.has_begun() && Instant::now() < deadline {
             let Some((pick, spare)) = self.pick(leg, &attempts) else { break };
             // A retry is paid for when it is certain to happen, so that failures without an alternative cost nobody.
             if attempts.is_empty() {
-                self.retries.deposit();
+                if A::IS_WORK {
+                    self.retries.deposit();
+                }
             } else if !paid && !self.retries.withdraw() {
                 break;
             }
@@ -80,7 +80,7 @@ impl Caller {
                 }
                 Err(verdict) => {
                     tracing::debug!(expert = %leg.expert, %instance, ?code, reason = %verdict.failure.reason, "attempt failed");
-                    blame::<A>(pick, &verdict);
+                    blame::<A>(pick, &verdict, leg);
                     let elsewhere = verdict.elsewhere;
                     last = Some(verdict);
                     if !elsewhere {
@@ -89,7 +89,7 @@ impl Caller {
                 }
             }
         }
-        let mistaken = last.as_ref().is_some_and(|verdict| verdict.blame == Blame::Request);
+        let mistaken = last.as_ref().is_some_and(|verdict| matches!(verdict.blame, Blame::Request | Blame::Absence));
         let failure = last.map_or_else(|| never_called(deadline), |verdict| verdict.failure);
         end(if mistaken { Ending::Mistaken } else { Ending::Failed(failure.code) });
         let instance = attempts.last().map(|attempt| attempt.instance.clone());
@@ -102,7 +102,7 @@ impl Caller {
         // As the mesh is now, not as it was when the plan was made.
         let catalog = self.catalog.load();
         let pool = catalog.pool(&leg.expert)?;
-        let spare = attempts.len() + 1 < MAX_ATTEMPTS && pool.live(leg.wanted()) > attempts.len() + 1;
+        let spare = attempts.len() + 1 < max_attempts(leg) && pool.live(leg.wanted()) > attempts.len() + 1;
         Some((pool.pick(leg.wanted(), &tried)?, spare))
     }
 
@@ -115,7 +115,7 @@ impl Caller {
         (give_way, deadline): (Option<Instant>, Instant),
     ) -> Ended<A::Answer> {
         let since = Instant::now();
-        let judged = |status| retry::judge(&status, since.elapsed(), leg);
+        let judged = |status| retry::judge(&status, since.elapsed(), leg, pick.is_promised(leg.wanted()));
         let mut call = pin!(ask.ask(pick.channel(), deadline.saturating_duration_since(since)));
         if let Some(give_way) = give_way {
             tokio::select! {
@@ -142,6 +142,12 @@ impl Caller {
     }
 }
 
+/// The first try and one more. What no record lists is tried once: another instance knows no better, and a name that
+/// somebody got wrong must not use up what all retry with.
+fn max_attempts(leg: &Leg) -> usize {
+    if leg.is_unlisted { 1 } else { 2 }
+}
+
 /// When an attempt makes room for another instance: after several times its objective, or half of what remains,
 /// whichever is later. An instance that hangs must not eat the whole budget, one that is merely slow must get to answer.
 fn give_way(leg: &Leg, deadline: Instant) -> Instant {
@@ -150,11 +156,12 @@ fn give_way(leg: &Leg, deadline: Instant) -> Instant {
     now + (leg.slo.latency * PATIENCE).max(remaining / 2).min(remaining)
 }
 
-fn blame<A: Ask>(pick: Pick, verdict: &Verdict) {
+fn blame<A: Ask>(pick: Pick, verdict: &Verdict, leg: &Leg) {
     match verdict.blame {
         Blame::Instance => pick.failed(verdict.failure.retry_after),
         Blame::Request if A::IS_WORK => pick.succeeded(),
         Blame::Request | Blame::Nobody => drop(pick),
+        Blame::Absence => pick.lacks(leg.wanted()),
     }
 }
 

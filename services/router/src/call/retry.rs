@@ -35,10 +35,12 @@ pub(crate) enum Blame {
     Request,
     /// There was too little time to tell.
     Nobody,
+    /// The instance does not have what it was asked for: somebody loads and unloads models, or nobody ever had it.
+    Absence,
 }
 
-/// Reads the status of an attempt of `leg` that took `took`.
-pub(crate) fn judge(status: &Status, took: Duration, leg: &Leg) -> Verdict {
+/// Reads the status of an attempt of `leg` that took `took`, on an instance whose record promised the leg's model or not.
+pub(crate) fn judge(status: &Status, took: Duration, leg: &Leg, is_promised: bool) -> Verdict {
     if is_local_timeout(status) {
         return timed_out(took, leg);
     }
@@ -62,9 +64,10 @@ pub(crate) fn judge(status: &Status, took: Duration, leg: &Leg) -> Verdict {
     if failure.reason == SOMEBODY_ELSE {
         return unreachable("another expert answers at the instance's address", true);
     }
-    // Somebody loads and unloads models; where a record said that the model was there, it was unloaded this moment.
-    if failure.reason == NOT_LOADED || (failure.reason == NO_SUCH_MODEL && leg.model.is_some()) {
-        return Verdict { failure, elsewhere: true, blame: Blame::Nobody };
+    if [NOT_LOADED, NO_SUCH_MODEL].contains(&failure.reason.as_str()) {
+        // What a record promised was there until this moment. What none did is not looked for one by one.
+        let elsewhere = is_promised || failure.reason == NOT_LOADED;
+        return Verdict { failure, elsewhere, blame: Blame::Absence };
     }
     let (elsewhere, blame) = match status.code() {
         // The instance refused before it did anything.
@@ -138,6 +141,8 @@ mod tests {
             expert: "labs".into(),
             version: "1".into(),
             model: None,
+            model_version: "".into(),
+            is_unlisted: false,
             budget: Duration::from_secs(1),
             slo: Slo { latency: OBJECTIVE, objective: 0.99, first_token: None },
             idempotent,
@@ -146,7 +151,7 @@ mod tests {
     }
 
     fn row(status: &Status, idempotent: bool) -> (bool, Blame) {
-        let verdict = judge(status, OBJECTIVE, &leg(idempotent));
+        let verdict = judge(status, OBJECTIVE, &leg(idempotent), false);
         (verdict.elsewhere, verdict.blame)
     }
 
@@ -169,9 +174,9 @@ mod tests {
         for code in [Code::Cancelled, Code::Internal, Code::Unknown] {
             let mut status = Status::new(code, "operation was canceled");
             status.set_source(std::sync::Arc::new(broken()));
-            let verdict = judge(&status, OBJECTIVE, &leg(true));
+            let verdict = judge(&status, OBJECTIVE, &leg(true), false);
             assert_eq!((verdict.failure.code, verdict.elsewhere), (Code::Unavailable, true));
-            assert!(!judge(&status, OBJECTIVE, &leg(false)).elsewhere, "it may have run");
+            assert!(!judge(&status, OBJECTIVE, &leg(false), false).elsewhere, "it may have run");
         }
     }
 
@@ -179,38 +184,40 @@ mod tests {
     fn a_caller_in_a_hurry_blames_nobody() {
         let short = OBJECTIVE / 2;
         assert_eq!(timed_out(short, &leg(true)).blame, Blame::Nobody);
-        assert_eq!(judge(&Status::deadline_exceeded("late"), short, &leg(true)).blame, Blame::Nobody);
+        assert_eq!(judge(&Status::deadline_exceeded("late"), short, &leg(true), false).blame, Blame::Nobody);
         assert_eq!(timed_out(OBJECTIVE, &leg(true)).blame, Blame::Instance);
     }
 
     #[test]
     fn somebody_else_at_the_address_is_not_the_callers_mistake() {
         let status = Refusal::new(Code::NotFound, SOMEBODY_ELSE, "no such expert here").into_status();
-        let verdict = judge(&status, OBJECTIVE, &leg(false));
+        let verdict = judge(&status, OBJECTIVE, &leg(false), false);
         assert_eq!((verdict.failure.code, verdict.elsewhere), (Code::Unavailable, true));
         assert_eq!(verdict.blame, Blame::Instance);
     }
 
     #[test]
     fn a_model_that_was_unloaded_this_moment_is_asked_elsewhere_and_nobodys_fault() {
-        let of_a_model = Leg { model: Some("net".into()), ..leg(false) };
         for (code, reason) in [(Code::NotFound, "UNKNOWN_MODEL"), (Code::Unavailable, "MODEL_UNAVAILABLE")] {
             let status = Refusal::new(code, reason, "no such model here").into_status();
-            let verdict = judge(&status, OBJECTIVE, &of_a_model);
-            assert_eq!((verdict.failure.code, verdict.elsewhere, verdict.blame), (code, true, Blame::Nobody));
+            let verdict = judge(&status, OBJECTIVE, &leg(false), true);
+            assert_eq!((verdict.failure.code, verdict.elsewhere, verdict.blame), (code, true, Blame::Absence));
         }
         let status = Refusal::new(Code::NotFound, "UNKNOWN_MODEL", "no such version").into_status();
-        assert_eq!(row(&status, true), (false, Blame::Request), "nobody said that there was one");
+        assert_eq!(row(&status, true), (false, Blame::Absence), "nobody said that there was one");
         let status = Refusal::new(Code::Unavailable, "MODEL_UNAVAILABLE", "the default model is loading").into_status();
-        assert_eq!(row(&status, false), (true, Blame::Nobody));
+        assert_eq!(row(&status, false), (true, Blame::Absence));
     }
 
     #[test]
     fn bytes_that_are_no_message_are_the_requests_fault_by_name() {
         let details = ErrorDetails::with_bad_request_violation("inputs.name", "not UTF-8");
         let status = Status::with_error_details(Code::InvalidArgument, "not UTF-8", details);
-        assert_eq!(judge(&status, OBJECTIVE, &leg(true)).failure.reason, "INVALID_REQUEST");
-        assert_eq!(judge(&Status::invalid_argument("no"), OBJECTIVE, &leg(true)).failure.reason, "EXPERT_FAILED");
+        assert_eq!(judge(&status, OBJECTIVE, &leg(true), false).failure.reason, "INVALID_REQUEST");
+        assert_eq!(
+            judge(&Status::invalid_argument("no"), OBJECTIVE, &leg(true), false).failure.reason,
+            "EXPERT_FAILED"
+        );
     }
 
     #[test]
@@ -218,7 +225,7 @@ mod tests {
         let status = Refusal::new(Code::InvalidArgument, "INVALID_QUERY", "no text")
             .with_violation("query.text", "empty")
             .into_status();
-        let verdict = judge(&status, OBJECTIVE, &leg(true));
+        let verdict = judge(&status, OBJECTIVE, &leg(true), false);
         assert_eq!(verdict.failure.violations, [Violation::new("query.text", "empty")]);
     }
 }

@@ -69,6 +69,7 @@ impl Learning {
         let (published, changes) = watch::channel(Arc::default());
         let readiness = Readiness::new("router");
         let learner = Learner {
+            mesh: "clinic".to_owned(),
             registry: Arc::clone(&registry) as Arc<dyn Registry>,
             lines: Lines { news: watch::Sender::default(), tasks: TaskTracker::new(), stop: CancellationToken::new() },
             catalog: Arc::default(),

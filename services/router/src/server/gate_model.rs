@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use consilium_mesh::inference::{self, Call, Statistics, TextReply};
+use consilium_mesh::inference::{self, ATTRIBUTES, Call, Statistics, TextReply};
 use consilium_proto::{inference as oip, v1};
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::time::Instant;
@@ -23,8 +23,6 @@ use crate::{
 pub(super) const VERSION: &str = "1";
 /// Texts of one request that are worked on at the same time.
 const AT_ONCE: usize = 16;
-/// Parameters of this kind are attributes of every text.
-const ATTRIBUTES: &str = "attributes.";
 
 /// The gate's model. Clones count together.
 #[derive(Debug, Clone)]
@@ -39,7 +37,11 @@ impl GateModel {
     /// What clients are told of it.
     pub(super) fn described(&self, version: &str) -> Result<inference::Model, Error> {
         self.check_version(version)?;
-        Ok(inference::text_model(&self.name, VERSION))
+        Ok(self.model())
+    }
+
+    fn model(&self) -> inference::Model {
+        inference::text_model(&self.name, VERSION)
     }
 
     pub(super) fn statistics(&self) -> oip::ModelStatistics {
@@ -71,7 +73,7 @@ impl GateModel {
         self.check_version(&request.version)?;
         let texts = inference::texts(&request)?;
         // What nobody can be given is refused before anybody works for it.
-        request.wanted(inference::answers(&[]))?;
+        request.check_outputs(self.model().outputs.iter().map(|output| output.name.as_str()))?;
         let asked = Instant::now();
         let replies = self.dispatch_all(&request, texts, deadline).await?;
         let answered = Instant::now();

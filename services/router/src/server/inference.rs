@@ -22,7 +22,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status};
 
-use super::{gate_model::GateModel, repository};
+use super::{
+    gate_model::GateModel,
+    repository::{self, Surveys},
+};
 use crate::{
     error::Error,
     wire::{About, Ask, Tensors},
@@ -32,6 +35,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub(crate) struct Inference {
     pub(crate) gate: GateModel,
+    pub(crate) surveys: Surveys,
     pub(crate) readiness: Readiness,
     /// Of the requests on streams.
     pub(crate) deadlines: Deadlines,
@@ -148,7 +152,7 @@ impl raw::Service for Inference {
         &self,
         request: Request<tonic::Streaming<Bytes>>,
     ) -> Result<Response<Self::ModelStreamInferStream>, Status> {
-        let streaming = Streaming::of(request.metadata(), self.ending.clone());
+        let streaming = Streaming::of(request.metadata(), request.extensions(), self.ending.clone());
         let (this, deadlines) = (Arc::new(self.clone()), streaming.clone());
         let answer = move |request: Bytes| {
             let this = Arc::clone(&this);
@@ -169,13 +173,13 @@ impl raw::Service for Inference {
         let catalog = self.gate.pipeline.catalog.load_full();
         let model_stats = if message.name.is_empty() {
             let mut all = vec![self.gate.statistics()];
-            all.extend(repository::all_statistics(&catalog, times).await);
+            all.extend(self.surveys.of_all(&catalog, times).await?);
             all
         } else if self.is_gate(&message.name) {
             self.gate.described(&message.version)?;
             vec![self.gate.statistics()]
         } else {
-            repository::statistics(&catalog, message, times).await?
+            self.surveys.of_model(&catalog, message, times).await?
         };
         Ok(Response::new(oip::ModelStatisticsResponse { model_stats }))
     }

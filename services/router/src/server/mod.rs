@@ -21,7 +21,7 @@ use tonic::{Code, Request, Response, Status};
 
 pub use self::sink::REQUEST_ID;
 use self::sink::{Collect, Forward};
-pub(crate) use self::{catalog::Catalogs, gate_model::GateModel, inference::Inference};
+pub(crate) use self::{catalog::Catalogs, gate_model::GateModel, inference::Inference, repository::Surveys};
 use crate::{error::Error, pipeline::Pipeline};
 
 /// Events that a slow caller of `StreamDispatch` may leave unread before its legs wait.

@@ -3,30 +3,35 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
 use consilium_mesh::{
     health::Readiness as ServerReadiness,
     inference::{Readiness, Statistics, index_entry},
-    registry::{Expert, Instance, State, Track},
+    registry::{Expert, Instance},
 };
 use consilium_proto::inference::{self as oip, repository_index_response::ModelIndex};
 use futures::{StreamExt, stream};
-use tokio::time::{Instant, timeout};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout_at},
+};
 use tonic::{Status, transport::Channel};
 
 use super::gate_model::VERSION;
 use crate::{
+    balance::is_live,
     call::Times,
     catalog::Catalog,
     error::Error,
-    model::{Named, TENSORS},
+    model::{Named, TENSORS, integer},
     plan::RESERVE,
     wire::{About, Ask},
 };
 
-/// How long an instance may take to tell what it has done.
+/// How long all of them together may take to tell what they have done.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Instances that are asked at the same time.
 const AT_ONCE: usize = 64;
@@ -47,10 +52,7 @@ pub(super) fn gate(name: &str, readiness: &ServerReadiness) -> ModelIndex {
 pub(super) fn index(catalog: &Catalog) -> Vec<ModelIndex> {
     let mut models = Vec::new();
     for expert in catalog.snapshot().experts.values() {
-        let is_sound = |instance: &Instance| {
-            let record = &instance.record;
-            record.state == State::Serving && record.track == Track::Live && catalog.health(instance).is_sound()
-        };
+        let is_sound = |instance: &Instance| is_live(instance) && catalog.health(instance).is_sound();
         let found = found(expert, is_sound);
         let anybody = expert.instances.values().any(|instance| is_sound(instance));
         let reason = if anybody { "no live instance has it loaded" } else { "no live instance" };
@@ -69,7 +71,8 @@ fn found(expert: &Expert, is_sound: impl Fn(&Instance) -> bool) -> BTreeMap<(Str
     let mut note = |name: String, version: &str, ready: bool| {
         *found.entry((name, version.to_owned())).or_default() |= ready;
     };
-    let mut models = BTreeSet::new();
+    // The models themselves, and which of them answer under the expert's own name.
+    let (mut models, mut own) = (BTreeSet::new(), BTreeSet::new());
     for card in expert.cards.values() {
         models.extend(card.models.iter().map(|model| (model.name.as_str(), model.version.as_str(), false)));
         if card.task != TENSORS {
@@ -78,73 +81,85 @@ fn found(expert: &Expert, is_sound: impl Fn(&Instance) -> bool) -> BTreeMap<(Str
         }
     }
     for instance in expert.instances.values() {
-        let loaded = instance.record.models.iter();
-        models.extend(loaded.map(|model| (model.name.as_str(), model.version.as_str(), is_sound(instance))));
-    }
-    // Which of several models answers under the expert's name, only its instances know.
-    let names: BTreeSet<_> = models.iter().map(|(name, ..)| name).collect();
-    let is_its_own = names.len() == 1 && expert.cards.values().any(|card| card.task == TENSORS);
-    for (name, version, ready) in &models {
-        note(format!("{}.{name}", expert.name), version, *ready);
-        if is_its_own {
-            note(expert.name.clone(), version, *ready);
+        let (record, ready) = (&instance.record, is_sound(instance));
+        for model in &record.models {
+            models.insert((&model.name, &model.version, ready));
+            if model.name == record.default_model {
+                note(expert.name.clone(), &model.version, ready);
+            }
         }
+        if !record.default_model.is_empty() {
+            own.insert(record.default_model.as_str());
+        }
+    }
+    for name in own {
+        let version = models.iter().rev().find(|(model, ..)| *model == name).map_or("", |(_, version, _)| *version);
+        note(expert.name.clone(), version, false);
+    }
+    for (name, version, ready) in models {
+        note(format!("{}.{name}", expert.name), version, ready);
     }
     found
 }
 
-/// An expert's version as the protocol has versions.
-fn integer(version: &str) -> &str {
-    if version.parse::<i64>().is_ok_and(|number| number >= 0) { version } else { "1" }
-}
+/// Who asks everybody what they have done. One caller at a time: it is a call to every instance there is.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Surveys(Arc<Mutex<()>>);
 
-/// What all instances of one expert have done with a model.
-pub(super) async fn statistics(
-    catalog: &Catalog,
-    request: oip::ModelStatisticsRequest,
-    times: Times,
-) -> Result<Vec<oip::ModelStatistics>, Status> {
-    let expert = Named::find(&request.name, catalog)?.expert.to_owned();
-    let mut told = Vec::new();
-    let mut failure = Status::from(Error::NoLiveInstance { experts: vec![expert.clone()] });
-    for answer in ask_all(everybody(catalog, &expert), &request, times).await {
-        match answer {
-            Ok(reply) => told.push(reply.model_stats),
-            Err(status) => failure = status,
+impl Surveys {
+    /// What all instances of one expert have done with a model.
+    pub(super) async fn of_model(
+        &self,
+        catalog: &Catalog,
+        request: oip::ModelStatisticsRequest,
+        times: Times,
+    ) -> Result<Vec<oip::ModelStatistics>, Status> {
+        let expert = Named::find(&request.name, catalog)?.expert.to_owned();
+        let mut told = Vec::new();
+        let mut failure = Status::from(Error::NoLiveInstance { experts: vec![expert.clone()] });
+        for answer in self.ask_all(everybody(catalog, &expert), &request, times).await? {
+            match answer {
+                Ok(reply) => told.push(reply.model_stats),
+                Err(status) => failure = status,
+            }
         }
+        if told.is_empty() { Err(failure) } else { Ok(Statistics::sum(told.into_iter().flatten())) }
     }
-    if told.is_empty() { Err(failure) } else { Ok(Statistics::sum(told.into_iter().flatten())) }
-}
 
-/// What all instances of all experts have done. Who does not tell in time is left out.
-pub(super) async fn all_statistics(catalog: &Catalog, times: Times) -> Vec<oip::ModelStatistics> {
-    let experts = catalog.snapshot().experts.keys();
-    let channels = experts.flat_map(|expert| everybody(catalog, expert)).collect();
-    let answers = ask_all(channels, &oip::ModelStatisticsRequest::default(), times).await;
-    Statistics::sum(answers.into_iter().flatten().flat_map(|reply| reply.model_stats))
+    /// What all instances of all experts have done. Who does not tell in time is left out.
+    pub(super) async fn of_all(&self, catalog: &Catalog, times: Times) -> Result<Vec<oip::ModelStatistics>, Error> {
+        let experts = catalog.snapshot().experts.keys();
+        let channels = experts.flat_map(|expert| everybody(catalog, expert)).collect();
+        let answers = self.ask_all(channels, &oip::ModelStatisticsRequest::default(), times).await?;
+        Ok(Statistics::sum(answers.into_iter().flatten().flat_map(|reply| reply.model_stats)))
+    }
+
+    /// Waiting for one's turn counts against the caller's deadline.
+    async fn ask_all(
+        &self,
+        channels: Vec<Channel>,
+        request: &oip::ModelStatisticsRequest,
+        times: Times,
+    ) -> Result<Vec<Result<oip::ModelStatisticsResponse, Status>>, Error> {
+        let latest = times.deadline - RESERVE;
+        let _turn = timeout_at(latest, self.0.lock()).await.map_err(|_| Error::DeadlineExceeded)?;
+        let until = latest.min(Instant::now() + PATIENCE);
+        let question = About(request.clone());
+        let asked: Vec<_> = channels
+            .into_iter()
+            .map(|channel| async {
+                let late = |_| Status::deadline_exceeded("an instance did not tell in time what it has done");
+                let patience = until.saturating_duration_since(Instant::now());
+                timeout_at(until, question.ask(channel, patience)).await.map_err(late)?
+            })
+            .collect();
+        Ok(stream::iter(asked).buffer_unordered(AT_ONCE).collect().await)
+    }
 }
 
 fn everybody(catalog: &Catalog, expert: &str) -> Vec<Channel> {
     let pool = catalog.pool(expert);
     pool.map(|pool| pool.everybody().collect()).unwrap_or_default()
-}
-
-async fn ask_all(
-    channels: Vec<Channel>,
-    request: &oip::ModelStatisticsRequest,
-    times: Times,
-) -> Vec<Result<oip::ModelStatisticsResponse, Status>> {
-    let remaining = times.deadline.saturating_duration_since(Instant::now());
-    let patience = PATIENCE.min(remaining.saturating_sub(RESERVE));
-    let question = About(request.clone());
-    let asked: Vec<_> = channels
-        .into_iter()
-        .map(|channel| async {
-            let late = |_| Status::deadline_exceeded("an instance did not tell in time what it has done");
-            timeout(patience, question.ask(channel, patience)).await.map_err(late)?
-        })
-        .collect();
-    stream::iter(asked).buffer_unordered(AT_ONCE).collect().await
 }
 
 #[cfg(test)]
@@ -201,11 +216,48 @@ mod tests {
         let tensors = |known| Card { task: TENSORS.to_owned(), models: models(known), ..card("labs") };
         let record = |id: &str, loaded| Record { models: models(loaded), ..record("labs", id) };
         let both = tensors(&[("net", "1"), ("old", "1")]);
-        let labs = expert(vec![both], vec![record("a", &[("net", "2")]), record("broken", &[("new", "1")])]);
+        let records = vec![record("a", &[("net", "2")]), record("broken", &[("new", "1")])];
         let expected = ["labs.net 1 false", "labs.net 2 true", "labs.new 1 false", "labs.old 1 false"];
-        assert_eq!(lines(&labs), expected, "which of the models is the expert's own is not known here");
+        assert_eq!(lines(&expert(vec![both], records)), expected, "none of them is the expert's own");
+    }
 
-        let alone = expert(vec![tensors(&[("net", "7")])], vec![record("a", &[("net", "7")])]);
-        assert_eq!(lines(&alone), ["labs 7 true", "labs.net 7 true"]);
+    #[test]
+    fn an_experts_own_name_is_there_where_its_default_model_is() {
+        let record =
+            |id: &str, loaded| Record { default_model: "net".to_owned(), models: models(loaded), ..record("labs", id) };
+        let listed = |records| lines(&expert(vec![Card { task: TENSORS.to_owned(), ..card("labs") }], records));
+        let (net, deep) = ([("deep", "1"), ("net", "7")], [("deep", "1")]);
+        let somewhere = listed(vec![record("a", &net), record("b", &deep)]);
+        assert_eq!(somewhere, ["labs 7 true", "labs.deep 1 true", "labs.net 7 true"]);
+        assert_eq!(listed(vec![record("a", &deep)]), ["labs  false", "labs.deep 1 true"]);
+        let out_of_reach = listed(vec![record("broken", &net), record("b", &deep)]);
+        assert_eq!(out_of_reach, ["labs 7 false", "labs.deep 1 true", "labs.net 7 false"]);
+    }
+
+    fn times(patience: Duration) -> Times {
+        Times { received: Instant::now(), deadline: Instant::now() + patience }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn everybody_together_is_waited_for_once() {
+        // Connections are taken and nobody speaks.
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let address = listener.local_addr().expect("a bound port has an address").to_string();
+        let silent = consilium_mesh::dial::channel(&consilium_mesh::dial::Target::plain(address));
+        let channels = vec![silent.expect("it is an address"); 3 * AT_ONCE];
+        let (since, request) = (Instant::now(), oip::ModelStatisticsRequest::default());
+        let told = Surveys::default().ask_all(channels, &request, times(Duration::from_mins(1))).await;
+        assert!(told.expect("it is its turn").iter().all(Result::is_err));
+        assert_eq!(since.elapsed().as_secs(), PATIENCE.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_caller_at_a_time_asks_and_the_others_wait_no_longer_than_they_have() {
+        let surveys = Surveys::default();
+        let another = surveys.0.lock().await;
+        let late = surveys.of_all(&Catalog::default(), times(Duration::from_secs(2))).await;
+        assert!(matches!(late, Err(Error::DeadlineExceeded)), "{late:?}");
+        drop(another);
+        surveys.of_all(&Catalog::default(), times(Duration::from_secs(2))).await.expect("nobody asks any more");
     }
 }

@@ -196,6 +196,16 @@ fn parameters_are_taken_and_only_those_refused_that_say_where_a_tensor_is() {
     let decoded = Request::decode(request.clone()).unwrap();
     assert_eq!(decoded.id, "7");
     assert_eq!(decoded.parameters, [("attributes.audience".to_owned(), "clinician".to_owned())].into());
+
+    for (name, field) in
+        [("attributes.audience", "parameters[attributes.audience]"), ("attributes.a b", "parameters[0]")]
+    {
+        for value in [parameter(Int64Param(1)), InferParameter::default()] {
+            let parameters = [(name.to_owned(), value)].into();
+            let invalid = Request::decode(ModelInferRequest { parameters, ..Default::default() }).unwrap_err();
+            assert_eq!(invalid, Invalid::new(field, "a string is expected"));
+        }
+    }
     assert_eq!(decoded.outputs, ["y"]);
     assert!(!format!("{decoded:?}").contains("clinician"));
 

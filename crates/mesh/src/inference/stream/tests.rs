@@ -6,13 +6,14 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{sync::mpsc, task::yield_now, time::sleep};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::Code;
 
 use super::*;
+use crate::{layer::shed::InFlight, metrics::Metrics};
 
-/// Milliseconds that its answer takes; 404 fails.
+/// Milliseconds that its answer takes; 404 fails, 500 panics.
 struct Wait(u64);
 
 impl Asked for Wait {
@@ -24,7 +25,7 @@ impl Asked for Wait {
 type Requests = mpsc::UnboundedSender<Result<Wait, Status>>;
 
 fn streaming(errors_end_it: bool) -> Streaming {
-    Streaming { errors_end_it, end: CancellationToken::new(), until: None }
+    Streaming { errors_end_it, end: CancellationToken::new(), until: None, room: None }
 }
 
 /// A stream that answers a [`Wait`] after it, in words, and counts what is being worked on.
@@ -44,6 +45,7 @@ fn open(streaming: Streaming) -> (Requests, impl Stream<Item = Result<String, St
         async move {
             sleep(Duration::from_millis(milliseconds)).await;
             drop(working);
+            assert_ne!(milliseconds, 500);
             if milliseconds == 404 { Err(Status::not_found("nobody")) } else { Ok(milliseconds.to_string()) }
         }
     };
@@ -74,13 +76,76 @@ async fn no_more_than_so_many_are_worked_on() {
     ask(&requests, &[100; 40]);
     drop(requests);
     tokio::pin!(replies);
-    let mut most = 0;
-    while let Some(reply) = replies.next().await {
-        reply.unwrap();
-        most = most.max(working.load(Ordering::Relaxed));
+    let started = Instant::now();
+    assert!(futures::poll!(replies.next()).is_pending());
+    assert_eq!(working.load(Ordering::Relaxed), MOST_AT_ONCE);
+    assert_eq!(replies.count().await, 40);
+    assert_eq!(started.elapsed().as_millis() / 100, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_does_not_read_holds_up_no_answer_and_one_that_leaves_ends_them() {
+    let (requests, replies, working) = open(streaming(false));
+    ask(&requests, &[100; 20]);
+    let mut replies = Box::pin(replies);
+    assert!(futures::poll!(replies.next()).is_pending());
+    sleep(Duration::from_millis(150)).await;
+    assert_eq!(working.load(Ordering::Relaxed), 0);
+
+    let read = Instant::now();
+    for _ in 0..MOST_AT_ONCE {
+        assert_eq!(replies.next().await.unwrap().unwrap(), "100");
     }
-    // One of them has just been answered.
-    assert_eq!(most, MOST_AT_ONCE - 1);
+    assert!(read.elapsed().is_zero(), "they were there");
+    assert!(futures::poll!(replies.next()).is_pending());
+    assert_eq!(working.load(Ordering::Relaxed), 4);
+    drop(replies);
+    yield_now().await;
+    assert_eq!(working.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_has_a_calls_place_until_its_reply_is_handed_over_and_is_refused_where_there_is_none() {
+    let taken = InFlight::default();
+    let room = Room { server: "test", max: 2, taken: taken.clone(), metrics: Metrics::new().rpc().clone() };
+    let mut extensions = Extensions::new();
+    extensions.insert(room);
+    let streaming = Streaming::of(&MetadataMap::new(), &extensions, CancellationToken::new());
+    let ends = Streaming { errors_end_it: true, ..streaming.clone() };
+    let (requests, replies, working) = open(streaming);
+    let mut replies = Box::pin(replies);
+    assert!(futures::poll!(replies.next()).is_pending());
+    assert_eq!(taken.calls(), 0, "it waits");
+
+    ask(&requests, &[200, 100, 300]);
+    assert!(futures::poll!(replies.next()).is_pending());
+    assert_eq!((taken.calls(), working.load(Ordering::Relaxed)), (2, 2));
+    sleep(Duration::from_millis(250)).await;
+    assert_eq!((taken.calls(), working.load(Ordering::Relaxed)), (2, 0), "nobody has read them");
+    let (other, refused, _) = open(ends);
+    ask(&other, &[1]);
+    tokio::pin!(refused);
+    assert_eq!(refused.next().await.unwrap().unwrap_err().code(), Code::ResourceExhausted);
+    assert!(refused.next().await.is_none());
+
+    for (reply, left) in [("200", 1), ("100", 0), ("wait 300: too many calls are running here", 0)] {
+        assert_eq!(replies.next().await.unwrap().unwrap(), reply);
+        assert_eq!(taken.calls(), left);
+    }
+    ask(&requests, &[100]);
+    assert!(futures::poll!(replies.next()).is_pending());
+    assert_eq!(taken.calls(), 1);
+    drop(replies);
+    assert_eq!(taken.calls(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+#[should_panic(expected = "left != right")]
+async fn an_answer_that_panics_does_so_where_the_layers_see_it() {
+    let (requests, replies, _) = open(streaming(false));
+    ask(&requests, &[500]);
+    drop(requests);
+    replies.count().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -101,6 +166,7 @@ async fn an_error_ends_the_stream_where_the_client_wants_that_and_drops_what_run
     assert_eq!(replies.next().await.unwrap().unwrap_err().code(), Code::NotFound);
     // At once, although the client keeps its side open.
     assert!(replies.next().await.is_none());
+    yield_now().await;
     assert_eq!(working.load(Ordering::Relaxed), 0);
 }
 
@@ -146,14 +212,14 @@ async fn an_idle_stream_ends_with_the_server() {
 async fn a_stream_has_the_clients_own_bound_and_its_requests_the_servers() {
     let deadlines = Deadlines { default: Duration::from_secs(2), max: Duration::from_secs(30) };
     let mut metadata = MetadataMap::new();
-    let unbounded = Streaming::of(&metadata, CancellationToken::new());
+    let unbounded = Streaming::of(&metadata, &Extensions::new(), CancellationToken::new());
     assert!(!unbounded.errors_end_it);
     let left = |streaming: &Streaming, now| streaming.deadline(deadlines, now).remaining(now);
     assert_eq!(left(&unbounded, Instant::now()), deadlines.default);
 
     metadata.insert("triton_grpc_error", "true".parse().unwrap());
     metadata.insert("grpc-timeout", "60S".parse().unwrap());
-    let bounded = Streaming::of(&metadata, CancellationToken::new());
+    let bounded = Streaming::of(&metadata, &Extensions::new(), CancellationToken::new());
     assert!(bounded.errors_end_it);
     let start = Instant::now();
     assert_eq!(left(&bounded, start), deadlines.max);
