@@ -23,6 +23,7 @@ mod client {
     include!(concat!(env!("OUT_DIR"), "/raw/client/inference.GRPCInferenceService.rs"));
 }
 
+pub use crate::codec::BytesCodec;
 pub use client::g_r_p_c_inference_service_client::GRPCInferenceServiceClient as Client;
 pub use server::g_r_p_c_inference_service_server::{
     GRPCInferenceService as Service, GRPCInferenceServiceServer as Server, SERVICE_NAME,

@@ -1,59 +1,19 @@
 //! Whatever a client sends, it hears what was wrong, and the next caller is served.
 
-use bytes::{Buf, BufMut, Bytes};
+use bytes::Bytes;
 use consilium_mesh::errors;
-use consilium_proto::v1;
+use consilium_proto::{raw::BytesCodec, v1};
 use consilium_tests::{Mesh, question};
-use tonic::{
-    Code, Request, Status,
-    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
-};
+use tonic::{Code, Request, Status};
 
 const DISPATCH: &str = "/consilium.v1.RouterService/Dispatch";
-
-/// Bytes as they are, so that a test can send what no client library would.
-#[derive(Debug, Default, Clone, Copy)]
-struct Raw;
-
-impl Codec for Raw {
-    type Encode = Bytes;
-    type Decode = Bytes;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        *self
-    }
-
-    fn decoder(&mut self) -> Self {
-        *self
-    }
-}
-
-impl Encoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, item: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buffer.put(item);
-        Ok(())
-    }
-}
-
-impl Decoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        Ok(Some(buffer.copy_to_bytes(buffer.remaining())))
-    }
-}
 
 async fn send(mesh: &Mesh, bytes: &[u8]) -> Result<Bytes, Status> {
     let mut client = tonic::client::Grpc::new(mesh.channel.clone());
     client.ready().await.expect("the router listens");
     let path = DISPATCH.parse().expect("the path is one");
-    client.unary(Request::new(Bytes::copy_from_slice(bytes)), path, Raw).await.map(tonic::Response::into_inner)
+    // As they are: a test sends what no client library would.
+    client.unary(Request::new(Bytes::copy_from_slice(bytes)), path, BytesCodec).await.map(tonic::Response::into_inner)
 }
 
 async fn still_serves(mesh: &Mesh) {
