@@ -44,7 +44,7 @@ conformance: setup ## Let other people's clients loose on a mesh: Triton's, KSer
 	@cargo test --workspace --locked --test conformance -- $(CLIENT)
 
 bench: setup ## Measure, in release builds: a router with a thousand instances; the way of tensors through it (BENCH=registry or inference).
-	@cargo build --workspace --locked --release --bins --benches
+	@cargo build --workspace --locked --release --bins $(addprefix --bench ,$(BENCH))
 	@for bench in $(BENCH); do cargo bench --workspace --locked --bench $$bench; done
 
 lint: setup ## Formatting, clippy, buf, ruff and go vet; warnings are errors.
