@@ -157,7 +157,7 @@ impl Clinic {
     pub async fn begin_with(&mut self, instance: &str, settings: &[&str]) {
         let urls = self.etcd.urls();
         let start = self.starting(&urls);
-        let mut command = start.expert_command(EXPERT, instance, ANY_PORT);
+        let mut command = start.expert_command(&start.yaml(EXPERT), instance, ANY_PORT);
         for setting in settings {
             command.args(["--set", setting]);
         }

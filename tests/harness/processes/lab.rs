@@ -10,7 +10,6 @@ use std::{
 use consilium_proto::v1;
 use serde_json::json;
 use tempfile::TempDir;
-use tokio::process::Command;
 
 use super::{
     Etcd, Expert, Process, Router, files,
@@ -79,28 +78,17 @@ impl Lab {
 }
 
 fn repository(dir: &Path, instance: &str) -> PathBuf {
-    dir.join(format!("repository-{instance}"))
+    dir.join("instances").join(instance).join("repository")
 }
 
-/// Instances of one expert have one `expert.yaml`, so what differs is where they look: each in a directory of its own that
-/// links to it.
+/// Instances of one expert have one `expert.yaml`, and a repository lies beside it: so each has a copy of its own beside its
+/// own.
 async fn over_repository(start: &Start<'_>, expert: &str, instance: &str) -> Expert {
-    let own = start.dir.join(format!("of-{instance}"));
-    fs::create_dir_all(&own).expect("a temporary directory can be made");
-    let yaml = start.dir.join(expert).join("expert.yaml");
-    fs::copy(yaml, own.join("expert.yaml")).expect("a temporary file can be copied");
-    std::os::unix::fs::symlink(repository(start.dir, instance), own.join("repository")).expect("a link can be made");
-    let mut command = start.expert_command(expert, instance, ANY_PORT);
-    // The first argument is the expert's file.
-    command = with_first_argument(&command, &own.join("expert.yaml"));
+    let repository = repository(start.dir, instance);
+    let yaml = repository.with_file_name("expert.yaml");
+    fs::copy(start.yaml(expert), &yaml).expect("a temporary file can be copied");
+    let command = start.expert_command(&yaml, instance, ANY_PORT);
     Expert::new(expert, instance, Process::listening(instance, command, start.logs).await)
-}
-
-fn with_first_argument(command: &Command, first: &Path) -> Command {
-    let command = command.as_std();
-    let mut changed = Command::new(command.get_program());
-    changed.arg(first).args(command.get_args().skip(1));
-    changed
 }
 
 fn write(dir: &Path) {

@@ -1,6 +1,9 @@
 //! Starting the processes of a mesh: one router or expert from the files of a directory, on ports that were free.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use tokio::process::Command;
 
@@ -32,13 +35,18 @@ impl Start<'_> {
     }
 
     pub(super) async fn expert(&self, expert: &str, instance: &str, address: &str) -> Expert {
-        let command = self.expert_command(expert, instance, address);
+        let command = self.expert_command(&self.yaml(expert), instance, address);
         Expert::new(expert, instance, Process::listening(instance, command, self.logs).await)
     }
 
-    pub(super) fn expert_command(&self, expert: &str, instance: &str, address: &str) -> Command {
+    /// Where an expert is described.
+    pub(super) fn yaml(&self, expert: &str) -> PathBuf {
+        self.dir.join(expert).join("expert.yaml")
+    }
+
+    pub(super) fn expert_command(&self, yaml: &Path, instance: &str, address: &str) -> Command {
         let mut command = Command::new(built("consilium-expert"));
-        command.arg(self.dir.join(expert).join("expert.yaml")).args(["--mesh", self.mesh, "--instance", instance]);
+        command.arg(yaml).args(["--mesh", self.mesh, "--instance", instance]);
         command.args(["--set", &format!("registry.etcd.lease={}s", self.lease.as_secs())]);
         command.arg("--models").arg(models());
         self.both(&mut command, address);
