@@ -39,7 +39,7 @@ faults: setup ## Kill, stop and starve real processes under load, and print what
 	@cargo test --workspace --locked --no-run
 	@cargo test --workspace --locked --test faults -- $(FAULT)
 
-conformance: setup ## Let other people's clients loose on a mesh: Triton's, KServe's, grpcurl, ONNX's own models (CLIENT=part of a name).
+conformance: setup ## Our clients and other people's against meshes of real processes: cases × clients (CLIENT=part of a name).
 	@cargo test --workspace --locked --no-run
 	@cargo test --workspace --locked --test conformance -- $(CLIENT)
 
@@ -47,15 +47,16 @@ bench: setup ## Measure, in release builds: a router with a thousand instances; 
 	@cargo build --workspace --locked --release --bins $(addprefix --bench ,$(BENCH))
 	@for bench in $(BENCH); do cargo bench --workspace --locked --bench $$bench; done
 
-lint: setup ## Formatting, clippy, buf, ruff and go vet; warnings are errors.
+lint: setup ## Formatting, clippy, buf, and what each client's language has; warnings are errors.
 	@cargo fmt --all --check
 	@cargo clippy --workspace --all-targets --locked -- -D warnings
-	@cd proto && npx --no-install buf lint
+	@cd proto && npx --no-install buf lint && npx --no-install buf breaking --against released.binpb
+	@scripts/generate --check
 	@.venv/bin/ruff check models tests/conformance
-	@scripts/lint-go
+	@scripts/lint-clients
 
 fmt: ## Format the Rust code.
 	@cargo fmt --all
 
 clean: ## Remove everything that was built or installed into this folder.
-	@rm -rf target .venv .tools models/build proto/node_modules
+	@rm -rf target .venv .tools models/build proto/node_modules clients/{node,web}/{node_modules,dist,build} clients/java/target

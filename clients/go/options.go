@@ -1,0 +1,86 @@
+package consilium
+
+import (
+	"crypto/tls"
+	_ "embed"
+	"time"
+
+	"go.opentelemetry.io/otel/propagation"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+)
+
+// The contract's own, byte for byte.
+//
+//go:embed service_config.json
+var serviceConfig string
+
+const (
+	userAgent = "consilium-go/0.1.0"
+
+	// A router's reply may carry the answers of four experts of 8 MiB each; gRPC's own limit is 4 MiB.
+	maxReplyBytes = 32 << 20
+
+	// On a path that swallows packets only a ping that nobody answers shows it; without one a connection that is dead
+	// takes call after call. Pings are sent while calls run, so an idle client is silent.
+	pingEvery  = 20 * time.Second
+	pingWithin = 5 * time.Second
+)
+
+// An Option changes what [New] makes.
+type Option func(*settings)
+
+// WithTLS encrypts the connection. A nil config trusts the certificates that the system trusts; for another authority set
+// RootCAs, and for a client certificate set Certificates.
+func WithTLS(config *tls.Config) Option {
+	return func(s *settings) { s.credentials = credentials.NewTLS(config) }
+}
+
+// WithDefaults gives options to every call that does not say otherwise itself:
+//
+//	consilium.New(target, consilium.WithDefaults(consilium.Timeout(2*time.Second), consilium.Tenant("ward-7")))
+//
+// Of attributes and labels with the same name, the call's own option counts before the query's value, and that before
+// the default.
+func WithDefaults(options ...CallOption) Option {
+	return func(s *settings) { s.defaults = append(s.defaults, options...) }
+}
+
+// WithPropagator says how the trace context of a call's context is written into its metadata. Without it that is
+// OpenTelemetry's global propagator, otel.GetTextMapPropagator, and W3C trace context in a program that has not set one.
+func WithPropagator(propagator propagation.TextMapPropagator) Option {
+	return func(s *settings) { s.propagator = propagator }
+}
+
+// WithDialOptions is for what gRPC can and this package has no word for: a resolver, an interceptor, a proxy. They come
+// after the client's own options and replace those that they contradict.
+func WithDialOptions(options ...grpc.DialOption) Option {
+	return func(s *settings) { s.dial = append(s.dial, options...) }
+}
+
+type settings struct {
+	credentials credentials.TransportCredentials
+	defaults    []CallOption
+	propagator  propagation.TextMapPropagator
+	dial        []grpc.DialOption
+}
+
+func newSettings(options []Option) *settings {
+	settings := &settings{credentials: insecure.NewCredentials()}
+	for _, option := range options {
+		option(settings)
+	}
+	return settings
+}
+
+func (s *settings) dialOptions() []grpc.DialOption {
+	return append([]grpc.DialOption{
+		grpc.WithTransportCredentials(s.credentials),
+		grpc.WithDefaultServiceConfig(serviceConfig),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxReplyBytes)),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingEvery, Timeout: pingWithin}),
+		grpc.WithUserAgent(userAgent),
+	}, s.dial...)
+}

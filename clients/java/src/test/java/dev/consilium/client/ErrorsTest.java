@@ -1,0 +1,154 @@
+package dev.consilium.client;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertSame;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import com.google.protobuf.Any;
+import com.google.protobuf.ByteString;
+import com.google.protobuf.Message;
+import com.google.rpc.BadRequest;
+import com.google.rpc.BadRequest.FieldViolation;
+import com.google.rpc.ErrorInfo;
+import com.google.rpc.RetryInfo;
+import dev.consilium.client.ConsiliumException.Violation;
+import io.grpc.Metadata;
+import io.grpc.Status;
+import io.grpc.StatusRuntimeException;
+import io.grpc.protobuf.StatusProto;
+import java.io.IOException;
+import java.net.ServerSocket;
+import java.time.Duration;
+import java.util.List;
+import java.util.Map;
+import java.util.Optional;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.Test;
+
+/** What an exception says. */
+class ErrorsTest {
+  private static final Metadata.Key<byte[]> DETAILS =
+      Metadata.Key.of("grpc-status-details-bin", Metadata.BINARY_BYTE_MARSHALLER);
+
+  private final ScriptedRouter router = new ScriptedRouter();
+  private final ConsiliumClient mesh = ConsiliumClient.connect(router.target());
+
+  @AfterEach
+  void stop() {
+    mesh.close();
+    router.close();
+  }
+
+  @Test
+  void aWrongRequestNamesEveryFieldThatIsWrong() {
+    var wrong =
+        BadRequest.newBuilder()
+            .addFieldViolations(FieldViolation.newBuilder().setField("options.top_k").setDescription("1 to 16"))
+            .addFieldViolations(FieldViolation.newBuilder().setField("query.text").setDescription("empty"));
+    var error = failing(Status.Code.INVALID_ARGUMENT, info("consilium.dev", "INVALID_REQUEST"), wrong.build());
+    assertEquals(Status.Code.INVALID_ARGUMENT, error.code());
+    assertEquals("INVALID_REQUEST", error.reason());
+    assertEquals("what is wrong", error.description());
+    assertEquals(List.of(new Violation("options.top_k", "1 to 16"), new Violation("query.text", "empty")), error.violations());
+    assertEquals(Map.of("expert", "triage"), error.metadata());
+    assertEquals("request-1", error.requestId());
+    assertEquals("INVALID_ARGUMENT INVALID_REQUEST: what is wrong (request request-1)", error.getMessage());
+    assertEquals(Optional.empty(), error.retryAfter());
+    assertFalse(error.retryable());
+  }
+
+  @Test
+  void anOverloadSaysWhenToComeBack() {
+    var delay = com.google.protobuf.Duration.newBuilder().setSeconds(1).setNanos(500_000_000);
+    var retry = RetryInfo.newBuilder().setRetryDelay(delay).build();
+    var error = failing(Status.Code.RESOURCE_EXHAUSTED, info("consilium.dev", "OVERLOADED"), retry);
+    assertEquals(Optional.of(Duration.ofMillis(1500)), error.retryAfter());
+    assertTrue(error.retryable());
+  }
+
+  @Test
+  void reasonsOfOthersAreNotOurs() {
+    var error = failing(Status.Code.PERMISSION_DENIED, info("example.org", "NOT_YOURS"));
+    assertEquals("", error.reason());
+    assertEquals(Map.of(), error.metadata());
+    assertEquals("PERMISSION_DENIED: what is wrong (request request-1)", error.getMessage());
+  }
+
+  @Test
+  void detailsThatCannotBeReadDoNotHideTheError() {
+    var garbage = new Metadata();
+    garbage.put(DETAILS, new byte[] {-1, -1, -1});
+    var broken = Any.newBuilder().setTypeUrl("type.googleapis.com/google.rpc.BadRequest");
+    broken.setValue(ByteString.copyFromUtf8("\n"));
+    var details = new Metadata();
+    details.put(DETAILS, com.google.rpc.Status.newBuilder().setCode(5).addDetails(broken).build().toByteArray());
+    for (Metadata trailers : List.of(garbage, details)) {
+      var error = failing(Status.NOT_FOUND.withDescription("no such expert").asRuntimeException(trailers));
+      assertEquals(Status.Code.NOT_FOUND, error.code());
+      assertEquals("NOT_FOUND: no such expert", error.getMessage());
+      assertEquals(List.of(), error.violations());
+    }
+  }
+
+  @Test
+  void theCauseIsGrpcsOwn() {
+    var error = failing(Status.Code.INTERNAL, info("consilium.dev", "DEFECT"));
+    var cause = (StatusRuntimeException) error.getCause();
+    assertSame(Status.Code.INTERNAL, cause.getStatus().getCode());
+  }
+
+  @Test
+  void theRequestsIdMayHaveComeWithTheHeaders() {
+    router.fail(1, Status.INTERNAL.asRuntimeException());
+    try (var events = mesh.stream("a question")) {
+      var error = assertThrows(ConsiliumException.class, () -> events.forEach(event -> {}));
+      assertEquals(ScriptedRouter.REQUEST_ID, error.requestId());
+    }
+  }
+
+  @Test
+  void noErrorRepeatsTheQuery() {
+    router.hold();
+    var options = AskOptions.builder().deadline(Duration.ofMillis(1)).build();
+    var error = assertThrows(ConsiliumException.class, () -> mesh.ask("secret", options));
+    for (Throwable cause = error; cause != null; cause = cause.getCause()) {
+      assertFalse(cause.toString().contains("secret"));
+    }
+  }
+
+  @Test
+  void nobodyThereIsWorthAnotherTry() throws IOException {
+    int port;
+    try (var taken = new ServerSocket(0)) {
+      port = taken.getLocalPort();
+    }
+    try (var nobody = ConsiliumClient.connect("127.0.0.1:" + port)) {
+      var error = assertThrows(ConsiliumException.class, () -> nobody.ask("a question"));
+      assertEquals(Status.Code.UNAVAILABLE, error.code());
+      assertEquals("", error.reason());
+      assertEquals("", error.requestId());
+      assertTrue(error.retryable());
+    }
+  }
+
+  private ConsiliumException failing(Status.Code code, Message... details) {
+    var status = com.google.rpc.Status.newBuilder().setCode(code.value()).setMessage("what is wrong");
+    for (Message detail : details) {
+      status.addDetails(Any.pack(detail));
+    }
+    var trailers = new Metadata();
+    trailers.put(CallMetadata.REQUEST_ID, "request-1");
+    return failing(StatusProto.toStatusRuntimeException(status.build(), trailers));
+  }
+
+  private ConsiliumException failing(StatusRuntimeException error) {
+    router.fail(1, error);
+    return assertThrows(ConsiliumException.class, () -> mesh.ask("a question"));
+  }
+
+  private static ErrorInfo info(String domain, String reason) {
+    return ErrorInfo.newBuilder().setDomain(domain).setReason(reason).putMetadata("expert", "triage").build();
+  }
+}

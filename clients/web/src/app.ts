@@ -1,0 +1,178 @@
+/** The page: takes a question, follows what becomes of it, and shows each step when it is there. */
+
+import { type Decision, Decision_Outcome, type Done, type Reply } from "./client/gen/consilium/v1/router_pb.js";
+import { byId, h } from "./dom.js";
+import { type Problem, type Question, Router } from "./router.js";
+import { answerView, streamedText } from "./view/answer.js";
+import { decisionView } from "./view/decision.js";
+import { legsView } from "./view/legs.js";
+import { problemView, refusalView } from "./view/problem.js";
+
+const DEFAULT_ROUTER = "http://127.0.0.1:7600";
+const EXAMPLES = [
+  "Can my patient take ibuprofen with warfarin?",
+  "Who arranges home oxygen before discharge?",
+  "58-year-old man, chest pressure radiating to the left arm for an hour, sweating",
+  "Who won the football world cup in 1998?",
+];
+
+const router = new Router(new URLSearchParams(location.search).get("router") ?? DEFAULT_ROUTER);
+const form = byId<HTMLFormElement>("ask");
+let running: AbortController | undefined;
+
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  void ask();
+});
+form.addEventListener("input", showBar);
+byId("text").addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  form.requestSubmit();
+});
+byId("stop").addEventListener("click", () => running?.abort());
+for (const example of EXAMPLES) {
+  const button = h("button", { type: "button", class: "example" }, example);
+  button.addEventListener("click", () => {
+    byId<HTMLTextAreaElement>("text").value = example;
+    form.requestSubmit();
+  });
+  byId("examples").append(button);
+}
+byId("router").textContent = router.address;
+showBar();
+
+/** One question from beginning to end. Whoever asks again before the end no longer wants the first answer. */
+async function ask(): Promise<void> {
+  running?.abort();
+  const controller = new AbortController();
+  running = controller;
+  const question = read();
+  const started = performance.now();
+  let decision: Decision | undefined;
+  const replies: Reply[] = [];
+  const texts = new Map<number, ReturnType<typeof streamedText>>();
+
+  clear();
+  try {
+    for await (const event of router.ask(question, controller.signal)) {
+      if (running !== controller) return;
+      switch (event.case) {
+        case "decision":
+          decision = event.value;
+          show("decision", decisionView(decision, question.minConfidence));
+          show("legs", legsView(decision, replies, undefined));
+          break;
+        case "delta": {
+          const text = texts.get(event.value.leg) ?? streamedText();
+          texts.set(event.value.leg, text);
+          text.append(event.value.text);
+          show("answer", h("div", {}, ...[...texts.values()].map(({ element }) => element)));
+          break;
+        }
+        case "reply":
+          replies.push(event.value);
+          show("legs", legsView(decision, replies, undefined));
+          break;
+        case "done":
+          end(event.value, decision);
+          show("legs", legsView(decision, replies, performance.now() - started));
+          break;
+      }
+    }
+  } catch (problem) {
+    if (running !== controller) return;
+    fail(problem as Problem);
+  } finally {
+    if (running === controller) {
+      running = undefined;
+      busy(false);
+    }
+  }
+}
+
+function end(done: Done, decision: Decision | undefined): void {
+  byId("request").textContent = done.requestId;
+  const refused = decision?.outcome === Decision_Outcome.REFUSED;
+  if (done.answer) show("answer", answerView(done.answer, done.partial));
+  else if (refused) show("answer", refusalView(decision));
+  else show("answer", h("p", { class: "quiet" }, "Nobody had an answer."));
+  if (done.feedbackToken) offerFeedback(done.feedbackToken);
+  say(refused ? "Refused: nobody here knows that subject." : "The answer is there.");
+}
+
+function fail(problem: Problem): void {
+  // What had streamed by then stays: it is true as far as it goes, and the panel above it says that there is no more.
+  const panel = byId("problem");
+  panel.replaceChildren(problemView(problem, () => form.requestSubmit()));
+  panel.hidden = false;
+  if (problem.requestId) byId("request").textContent = problem.requestId;
+  say(problem.stopped ? "Stopped." : "The call failed.");
+}
+
+function offerFeedback(token: string): void {
+  const panel = byId("feedback");
+  const buttons = [true, false].map((helpful) => {
+    const button = h("button", { type: "button", "data-helpful": String(helpful) }, helpful ? "Yes" : "No");
+    button.addEventListener("click", () => void send(helpful));
+    return button;
+  });
+  panel.replaceChildren(h("span", {}, "Was this helpful?"), ...buttons);
+  panel.hidden = false;
+
+  async function send(helpful: boolean): Promise<void> {
+    for (const button of buttons) button.disabled = true;
+    try {
+      await router.feedback(token, helpful);
+      panel.replaceChildren(h("span", { class: "thanks", role: "status" }, "Thank you. Noted."));
+    } catch (thrown) {
+      const { code, reason, message, retryAfterMs } = thrown as Problem;
+      for (const button of buttons) button.disabled = retryAfterMs === undefined;
+      panel.querySelector(".failed")?.remove();
+      panel.append(h("span", { class: "failed", role: "status" }, `Not stored (${reason ?? code}): ${message}`));
+    }
+  }
+}
+
+function read(): Question {
+  const data = new FormData(form);
+  const text = (name: string) => String(data.get(name) ?? "");
+  return {
+    text: text("text").trim(),
+    audience: text("audience") || undefined,
+    minConfidence: data.has("own") ? undefined : byId<HTMLInputElement>("bar").valueAsNumber,
+    topK: Number(text("topK")) || undefined,
+    stream: data.has("stream"),
+    timeoutMs: Number(text("timeout")),
+  };
+}
+
+function clear(): void {
+  for (const id of ["problem", "answer", "decision", "legs", "feedback"]) byId(id).hidden = true;
+  byId("results").hidden = false;
+  byId("request").textContent = "–";
+  busy(true);
+  say("Asking.");
+}
+
+function show(id: "answer" | "decision" | "legs", content: HTMLElement): void {
+  const panel = byId(id);
+  panel.querySelector(".body")?.replaceChildren(content);
+  panel.hidden = false;
+}
+
+function showBar(): void {
+  const { minConfidence } = read();
+  byId<HTMLInputElement>("bar").disabled = minConfidence === undefined;
+  byId<HTMLOutputElement>("bar-shown").value = minConfidence?.toFixed(2) ?? "–";
+}
+
+function busy(now: boolean): void {
+  byId("results").setAttribute("aria-busy", String(now));
+  byId("stop").hidden = !now;
+  byId("send").hidden = now;
+}
+
+function say(what: string): void {
+  byId("status").textContent = what;
+}
