@@ -57,7 +57,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
     let set = protox::compile(PROTOS, ["."])?;
     fs::write(out.join("descriptor.bin"), protox::prost::Message::encode_to_vec(&set))?;
-    fs::write(out.join("streaming.rs"), streaming_methods(&set))?;
 
     // Server and client differ in what undecodable bytes mean, so each has a codec of its own.
     let mut messages =
@@ -129,19 +128,4 @@ fn snake_case(name: &str) -> String {
         snake.extend(character.to_lowercase());
     }
     snake
-}
-
-/// The paths of all methods whose reply or request is a stream, as a Rust slice.
-fn streaming_methods(set: &FileDescriptorSet) -> String {
-    let mut paths = Vec::new();
-    for file in &set.file {
-        for service in &file.service {
-            for method in &service.method {
-                if method.server_streaming() || method.client_streaming() {
-                    paths.push(format!("/{}.{}/{}", file.package(), service.name(), method.name()));
-                }
-            }
-        }
-    }
-    format!("&{paths:?}")
 }

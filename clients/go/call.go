@@ -15,7 +15,7 @@ import (
 const DefaultTimeout = 5 * time.Second
 
 // A CallOption changes one call, or with [WithDefaults] every call of a client. What none of them sets is left to the
-// mesh.
+// mesh. Of two that say the same thing the later one counts, and a call's own come after its client's.
 type CallOption func(*call)
 
 // Timeout is how long the call may take, retries included; for a stream, until its last event. It must be positive. The
@@ -25,9 +25,12 @@ func Timeout(timeout time.Duration) CallOption {
 }
 
 // Attribute says what is known of the query along one of the mesh's declared dimensions: one value or several. A
-// dimension that the mesh does not declare is an error.
+// dimension that the mesh does not declare is an error, and so is one that the call's query has a value for already.
 func Attribute(dimension string, values ...string) CallOption {
 	return func(c *call) {
+		if _, twice := c.given.GetAttributes()[dimension]; twice {
+			c.saidTwice("query.attributes." + dimension)
+		}
 		if c.query.Attributes == nil {
 			c.query.Attributes = make(map[string]*consiliumv1.Values)
 		}
@@ -35,9 +38,13 @@ func Attribute(dimension string, values ...string) CallOption {
 	}
 }
 
-// Label is a free-form fact about the query, which the mesh's rules can read.
+// Label is a free-form fact about the query, which the mesh's rules can read. One that the call's query has already is an
+// error.
 func Label(name, value string) CallOption {
 	return func(c *call) {
+		if _, twice := c.given.GetLabels()[name]; twice {
+			c.saidTwice("query.labels." + name)
+		}
 		if c.query.Labels == nil {
 			c.query.Labels = make(map[string]string)
 		}
@@ -112,10 +119,14 @@ type call struct {
 	query   *consiliumv1.Query
 	context *consiliumv1.CallContext
 	options *consiliumv1.DispatchOptions
+
+	// The caller's query while the call's own options are read, which may not say again what it says.
+	given *consiliumv1.Query
+	twice []Violation
 }
 
-// newCall puts together what the client's defaults, the query and the call's own options say; the later ones count. The
-// query is copied, because options write into it.
+// newCall puts together what the client's defaults, the query and the call's own options say. The defaults give way to
+// both. The query is copied, because options write into it.
 func newCall(defaults []CallOption, query *consiliumv1.Query, options []CallOption) (*call, *Error) {
 	call := &call{timeout: DefaultTimeout, query: new(consiliumv1.Query)}
 	for _, option := range defaults {
@@ -124,14 +135,28 @@ func newCall(defaults []CallOption, query *consiliumv1.Query, options []CallOpti
 	if query != nil {
 		proto.Merge(call.query, query)
 	}
+	call.given = query
 	for _, option := range options {
 		option(call)
 	}
 	if call.timeout <= 0 {
-		message := fmt.Sprintf("the timeout must be positive, not %v", call.timeout)
-		return nil, newError(status.Error(codes.InvalidArgument, message), nil, nil)
+		return nil, wrongCall(fmt.Sprintf("the timeout must be positive, not %v", call.timeout), nil)
+	}
+	if len(call.twice) > 0 {
+		return nil, wrongCall("the query and an option both say "+call.twice[0].Field, call.twice)
 	}
 	return call, nil
+}
+
+// wrongCall is the error of a call that is not made.
+func wrongCall(message string, violations []Violation) *Error {
+	e := newError(status.Error(codes.InvalidArgument, message), nil, nil)
+	e.Violations = violations
+	return e
+}
+
+func (c *call) saidTwice(field string) {
+	c.twice = append(c.twice, Violation{field, "expected in the query or as an option, not both"})
 }
 
 func (c *call) caller() *consiliumv1.CallContext {

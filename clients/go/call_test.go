@@ -2,8 +2,11 @@ package consilium_test
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"testing"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 
 	consilium "consilium.dev/go"
@@ -69,7 +72,7 @@ func TestEveryOptionReachesItsField(t *testing.T) {
 	})
 }
 
-func TestTheCallCountsBeforeTheQueryAndThatBeforeTheDefaults(t *testing.T) {
+func TestTheCallAndTheQueryCountBeforeTheDefaults(t *testing.T) {
 	var asked *consiliumv1.DispatchRequest
 	client := connect(t, requests(&asked), consilium.WithDefaults(
 		consilium.Tenant("ward-7"),
@@ -81,7 +84,7 @@ func TestTheCallCountsBeforeTheQueryAndThatBeforeTheDefaults(t *testing.T) {
 	query := &consiliumv1.Query{
 		Text:       "text",
 		Attributes: map[string]*consiliumv1.Values{"audience": {Values: []string{"clinician"}}},
-		Labels:     map[string]string{"b": "query", "c": "query"},
+		Labels:     map[string]string{"b": "query"},
 		Context:    []*consiliumv1.Turn{{Role: consiliumv1.Turn_ROLE_USER, Text: "before"}},
 	}
 
@@ -120,9 +123,46 @@ func TestTheCallersQueryIsNotChanged(t *testing.T) {
 	query := &consiliumv1.Query{Text: "text", Labels: map[string]string{"a": "1"}}
 	before := proto.Clone(query)
 
-	options := []consilium.CallOption{consilium.Label("a", "2"), consilium.Attribute("audience", "patient")}
+	options := []consilium.CallOption{consilium.Label("b", "2"), consilium.Attribute("audience", "patient")}
 	if _, err := client.AskQuery(patient(t), query, options...); err != nil {
 		t.Fatal(err)
 	}
 	requireEqual(t, query, before)
+}
+
+func TestWhatTheQuerySaysAnOptionMayNotSayAgain(t *testing.T) {
+	server := &router{}
+	client := connect(t, server)
+	query := &consiliumv1.Query{
+		Text:       "text",
+		Attributes: map[string]*consiliumv1.Values{"audience": {Values: []string{"clinician"}}},
+		Labels:     map[string]string{"desk": "discharge"},
+	}
+	options := []consilium.CallOption{
+		consilium.Label("desk", "discharge"), consilium.Label("ward", "7"), consilium.Attribute("audience", "patient"),
+	}
+
+	failures := make(map[string]error)
+	_, failures["AskQuery"] = client.AskQuery(patient(t), query, options...)
+	_, failures["ExplainQuery"] = client.ExplainQuery(patient(t), query, options...)
+	for _, err := range client.StreamQuery(patient(t), query, options...) {
+		failures["StreamQuery"] = err
+	}
+	for _, method := range []string{"AskQuery", "ExplainQuery", "StreamQuery"} {
+		var failure *consilium.Error
+		if !errors.As(failures[method], &failure) || failure.Code != codes.InvalidArgument || failure.Retryable() {
+			t.Errorf("%s: %v", method, failures[method])
+			continue
+		}
+		var fields []string
+		for _, violation := range failure.Violations {
+			fields = append(fields, violation.Field)
+		}
+		if want := []string{"query.labels.desk", "query.attributes.audience"}; !slices.Equal(fields, want) {
+			t.Errorf("%s: fields %q", method, fields)
+		}
+	}
+	if attempts := len(server.seen()); attempts > 0 {
+		t.Errorf("%d calls were made", attempts)
+	}
 }

@@ -3,11 +3,14 @@ package consilium
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/propagation"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
 	"consilium.dev/go/consiliumv1"
 )
@@ -19,13 +22,15 @@ type Client struct {
 	router     consiliumv1.RouterServiceClient
 	defaults   []CallOption
 	propagator propagation.TextMapPropagator
+	closed     atomic.Bool
 }
 
 // New makes a client of the mesh behind target: host:port, or any other name that gRPC can resolve, such as
 // dns:///consilium-router:7600 for every address that the name has. It does not connect yet, so it fails only for
 // options that cannot be right; a target that nobody answers at shows in the first call.
 //
-// The connection is in plain text unless [WithTLS] is given.
+// To this machine (localhost, 127.0.0.0/8, [::1], unix:) the connection is in plain text. For any other target either
+// [WithTLS] or [WithPlaintext] has to be said.
 func New(target string, options ...Option) (*Client, error) {
 	settings := newSettings(options)
 	if _, invalid := newCall(settings.defaults, nil, nil); invalid != nil {
@@ -33,6 +38,10 @@ func New(target string, options ...Option) (*Client, error) {
 	}
 	connection, err := grpc.NewClient(target, settings.dialOptions()...)
 	if err != nil {
+		return nil, fmt.Errorf("consilium: %w", err)
+	}
+	if err := settings.guard(connection.CanonicalTarget()); err != nil {
+		_ = connection.Close() // it has not connected
 		return nil, fmt.Errorf("consilium: %w", err)
 	}
 	return &Client{
@@ -43,8 +52,10 @@ func New(target string, options ...Option) (*Client, error) {
 	}, nil
 }
 
-// Close closes the client's connections. Calls that still run end with CANCELLED.
+// Close closes the client's connections. Calls that still run end as CANCELLED, and so do those that are made later; an
+// answer that has arrived by then may still be returned.
 func (c *Client) Close() error {
+	c.closed.Store(true)
 	return c.connection.Close()
 }
 
@@ -99,9 +110,18 @@ func unary[Request, Reply any](
 	var header, trailer metadata.MD
 	reply, err := method(ctx, request, grpc.Header(&header), grpc.Trailer(&trailer))
 	if err != nil {
-		return nil, newError(err, header, trailer)
+		return nil, c.failed(err, header, trailer)
 	}
 	return reply, nil
+}
+
+// failed reads what a call ended with. Close takes the connection away from the calls that run, and gRPC cannot tell that
+// from one that broke: it says UNAVAILABLE, which would ask for another try.
+func (c *Client) failed(err error, header, trailer metadata.MD) *Error {
+	if c.closed.Load() && status.Code(err) == codes.Unavailable {
+		err = status.Error(codes.Canceled, "the client was closed")
+	}
+	return newError(err, header, trailer)
 }
 
 // begin gives a call its deadline, the sooner of its own and its context's, and the caller's trace context.

@@ -43,7 +43,7 @@ func TestEveryCallHasADeadlineTheSoonerOneCounts(t *testing.T) {
 				defer cancel()
 			}
 
-			for method, err := range everyMethod(ctx, connect(t, server, options...), callOptions...) {
+			for method, err := range everyMethod(ctx, open(t, serve(t, server), options...), callOptions...) {
 				if err != nil {
 					t.Errorf("%s: %v", method, err)
 				}

@@ -24,6 +24,15 @@
 // answer. That is a reply, not an error. Every error of a call is an [*Error], which has the server's reason, the fields
 // that were wrong and when to try again.
 //
+// # Plain text
+//
+// Without [WithTLS] the connection is not encrypted, and [New] allows that only to this machine. For any other target it
+// has to be said: [WithPlaintext].
+//
+// # Metadata
+//
+// What the context has as outgoing metadata (metadata.AppendToOutgoingContext of grpc-go) travels with the call.
+//
 // # Retries
 //
 // gRPC itself repeats what ended as UNAVAILABLE, up to three attempts a call, with a growing pause or the one that the
@@ -32,5 +41,5 @@
 //
 // # Traces
 //
-// The span of the caller's context travels along as W3C traceparent and tracestate; see [WithPropagator].
+// The span of the call's context travels along as W3C traceparent and tracestate; see [WithPropagator].
 package consilium

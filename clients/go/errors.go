@@ -2,6 +2,7 @@ package consilium
 
 import (
 	"context"
+	"strconv"
 	"strings"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 const (
 	errorDomain       = "consilium.dev"
 	requestIDMetadata = "consilium-request-id"
+	pushbackMetadata  = "grpc-retry-pushback-ms"
 )
 
 // An Error is how a call failed, read from the status and its details. Every error of a call is one:
@@ -31,7 +33,7 @@ type Error struct {
 	// Reason is the word for what went wrong, UPPER_SNAKE_CASE; the project's docs/errors.md lists them. Empty when the
 	// error is not of a Consilium server: no connection, a proxy, the client's own deadline.
 	Reason string
-	// Message is for people. It never repeats the query.
+	// Message is for people. It never repeats the query, nor the value of any metadata.
 	Message string
 	// RequestID names the request in the router's logs. Empty when the router did not see it.
 	RequestID string
@@ -41,6 +43,7 @@ type Error struct {
 	Metadata map[string]string
 
 	retryAfter *time.Duration
+	forbidden  bool
 	cause      error
 }
 
@@ -54,16 +57,17 @@ type Violation struct {
 
 // RetryAfter is when the server thinks another try worth while, which can be at once; false when it does not.
 func (e *Error) RetryAfter() (time.Duration, bool) {
-	if e.retryAfter == nil {
+	if e.retryAfter == nil || e.forbidden {
 		return 0, false
 	}
 	return *e.retryAfter, true
 }
 
-// Retryable reports whether the same call may succeed later: the server named a time for it, or the call ended as
-// UNAVAILABLE. gRPC has made its attempts by then, so wait longer than it did.
+// Retryable reports whether the same call may succeed later: the server named a time for it, or no Consilium server
+// answered at all and the call ended as UNAVAILABLE. A server that forbids more tries, with a grpc-retry-pushback-ms that
+// is negative or no number, is obeyed. gRPC has made its attempts by then, so wait longer than it did.
 func (e *Error) Retryable() bool {
-	return e.retryAfter != nil || e.Code == codes.Unavailable
+	return !e.forbidden && (e.retryAfter != nil || e.Code == codes.Unavailable && e.Reason == "")
 }
 
 // Error is one line: code, reason and message. The routers' messages name the fields that were wrong, so it does not.
@@ -111,6 +115,7 @@ func newError(cause error, header, trailer metadata.MD) *Error {
 		Code:      verdict.Code(),
 		Message:   verdict.Message(),
 		RequestID: firstOf(requestIDMetadata, trailer, header),
+		forbidden: forbids(trailer.Get(pushbackMetadata)) || forbids(header.Get(pushbackMetadata)),
 		cause:     cause,
 	}
 	for _, detail := range verdict.Details() {
@@ -129,6 +134,15 @@ func newError(cause error, header, trailer metadata.MD) *Error {
 		}
 	}
 	return e
+}
+
+// forbids reads a pushback as gRPC does: more than one, or one that is negative or no number, means no.
+func forbids(pushback []string) bool {
+	if len(pushback) == 0 {
+		return false
+	}
+	pause, err := strconv.Atoi(pushback[0])
+	return len(pushback) > 1 || err != nil || pause < 0
 }
 
 func firstOf(key string, sources ...metadata.MD) string {

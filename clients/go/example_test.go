@@ -120,7 +120,7 @@ func ExampleClient_Feedback() {
 }
 
 func ExampleError() {
-	client, err := consilium.New(mesh, consilium.WithDefaults(consilium.Timeout(time.Second)))
+	client, err := consilium.New(mesh, consilium.WithDefaults(consilium.Timeout(10*time.Second)))
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package consilium_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -9,6 +10,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	consilium "consilium.dev/go"
 	"consilium.dev/go/consiliumv1"
 )
 
@@ -26,6 +28,17 @@ func failing(times int, fail func(context.Context) error) *router {
 	}
 	server.stream = func(_ *consiliumv1.StreamDispatchRequest, events events) error { return next(events.Context()) }
 	return server
+}
+
+func TestALongQueryIsRepeatedLikeAShortOne(t *testing.T) {
+	server := failing(2, unavailable)
+	client := dial(t, serve(t, server, grpc.MaxRecvMsgSize(16<<20)))
+	if _, err := client.Ask(patient(t), strings.Repeat("x", 8<<20)); err != nil {
+		t.Error(err)
+	}
+	if attempts := len(server.seen()); attempts != 3 {
+		t.Errorf("%d attempts", attempts)
+	}
 }
 
 func unavailable(context.Context) error { return status.Error(codes.Unavailable, "not now") }
@@ -97,11 +110,22 @@ func TestAServerThatSaysNoIsObeyed(t *testing.T) {
 // The service config asks for round robin, so calls of one client reach every address of the target.
 func TestCallsAreSpreadOverTheAddresses(t *testing.T) {
 	first, second := &router{}, &router{}
-	client := dial(t, "mesh:///routers", twoAddresses(serve(t, first), serve(t, second)))
+	client := dial(t, "mesh:///routers", consilium.WithPlaintext(), resolving("", serve(t, first), serve(t, second)))
 	ctx := patient(t)
 	for len(first.seen()) == 0 || len(second.seen()) == 0 {
 		if _, err := client.Ask(ctx, "text"); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+func TestAServiceConfigFromTheNameServerIsIgnored(t *testing.T) {
+	server := failing(2, unavailable)
+	client := dial(t, "mesh:///routers", consilium.WithPlaintext(), resolving("{}", serve(t, server)))
+	if _, err := client.Ask(patient(t), "text"); err != nil {
+		t.Error(err)
+	}
+	if attempts := len(server.seen()); attempts != 3 {
+		t.Errorf("%d attempts", attempts)
 	}
 }

@@ -21,8 +21,9 @@ import (
 	"consilium.dev/go/consiliumv1"
 )
 
-// patience bounds what a test waits for. Nothing waits that long unless it is broken.
-const patience = 20 * time.Second
+// patience is the deadline of every test that is not about deadlines: far away, however busy the machine is. What hangs is
+// ended, and shown with all its stacks, by `go test`.
+const patience = time.Hour
 
 // A router is a real gRPC server with scripted answers. It remembers every attempt that reached it.
 type router struct {
@@ -133,14 +134,22 @@ func connect(t *testing.T, r *router, options ...consilium.Option) *consilium.Cl
 	return dial(t, serve(t, r), options...)
 }
 
+// dial makes a client whose calls have all the time that they need, unless its options say otherwise.
 func dial(t *testing.T, target string, options ...consilium.Option) *consilium.Client {
+	t.Helper()
+	patiently := consilium.WithDefaults(consilium.Timeout(patience))
+	return open(t, target, append([]consilium.Option{patiently}, options...)...)
+}
+
+// open makes a client with these options and no others.
+func open(t *testing.T, target string, options ...consilium.Option) *consilium.Client {
 	t.Helper()
 	client, err := consilium.New(target, options...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := client.Close(); err != nil {
+		if err := client.Close(); err != nil && status.Code(err) != codes.Canceled { // as a second one says
 			t.Error(err)
 		}
 	})
@@ -187,9 +196,18 @@ func requireEqual(t *testing.T, got, want proto.Message) {
 	}
 }
 
-// twoAddresses lets the target mesh:///routers resolve to both.
-func twoAddresses(first, second string) consilium.Option {
-	addresses := manual.NewBuilderWithScheme("mesh")
-	addresses.InitialState(resolver.State{Addresses: []resolver.Address{{Addr: first}, {Addr: second}}})
-	return consilium.WithDialOptions(grpc.WithResolvers(addresses))
+// resolving lets every target with the scheme mesh resolve to the addresses, with a service config where one is given.
+func resolving(serviceConfig string, addresses ...string) consilium.Option {
+	names := manual.NewBuilderWithScheme("mesh")
+	names.BuildCallback = func(_ resolver.Target, connection resolver.ClientConn, _ resolver.BuildOptions) {
+		var state resolver.State
+		for _, address := range addresses {
+			state.Addresses = append(state.Addresses, resolver.Address{Addr: address})
+		}
+		if serviceConfig != "" {
+			state.ServiceConfig = connection.ParseServiceConfig(serviceConfig)
+		}
+		names.InitialState(state)
+	}
+	return consilium.WithDialOptions(grpc.WithResolvers(names))
 }

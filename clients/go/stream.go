@@ -42,7 +42,7 @@ func (c *Client) StreamQuery(
 		request := &consiliumv1.StreamDispatchRequest{Query: call.query, Context: call.context, Options: call.options}
 		events, err := c.router.StreamDispatch(ctx, request)
 		if err != nil {
-			yield(nil, newError(err, nil, nil))
+			yield(nil, c.failed(err, nil, nil))
 			return
 		}
 		for {
@@ -52,7 +52,7 @@ func (c *Client) StreamQuery(
 			}
 			if err != nil {
 				header, _ := events.Header() // what the call ended with is err, and this could only repeat it
-				yield(nil, newError(err, header, events.Trailer()))
+				yield(nil, c.failed(err, header, events.Trailer()))
 				return
 			}
 			if !yield(event, nil) {

@@ -8,7 +8,8 @@ import (
 	"google.golang.org/grpc/metadata"
 )
 
-// withTraceContext adds the trace context of ctx to its outgoing metadata. Where nothing traces, nothing is added.
+// withTraceContext adds the trace context of ctx to its outgoing metadata, whether a span was started here or came with a
+// request from elsewhere. A context without one adds nothing.
 func withTraceContext(ctx context.Context, propagator propagation.TextMapPropagator) context.Context {
 	if propagator == nil {
 		propagator = globalPropagator()

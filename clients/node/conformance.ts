@@ -43,7 +43,7 @@ interface Case {
 async function main(): Promise<void> {
   const { values } = parseArgs({ options: { target: { type: "string" }, cases: { type: "string" } } });
   if (!values.target || !values.cases) throw new Error("--target HOST:PORT and --cases FILE.json are needed");
-  const client = new Client(values.target);
+  const client = new Client(values.target, { plaintext: true });
   try {
     for (const one of JSON.parse(readFileSync(values.cases, "utf8")) as Case[]) {
       const came = await run(client, one);

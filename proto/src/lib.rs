@@ -25,7 +25,3 @@ pub mod client {
 
 /// Every file of the contract with what it imports, for reflection.
 pub const DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor.bin"));
-
-/// Paths (`/package.Service/Method`) of the contract's streaming methods. A deadline over a stream cannot be kept by
-/// racing the response future, so whoever bounds calls from outside needs to know them.
-pub const STREAMING_METHODS: &[&str] = include!(concat!(env!("OUT_DIR"), "/streaming.rs"));

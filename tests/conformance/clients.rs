@@ -9,10 +9,11 @@ use std::{
 use consilium_tests::processes::{Lab, target, tool};
 use tokio::runtime::Runtime;
 
+use super::ROOT;
+
 /// One trial. It panics when something is wrong.
 pub(crate) type Run = Box<dyn Fn(&Lab, &Runtime) + Send>;
 
-const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 /// Two of the examples of the expert that reads texts.
 const TEXTS: [&str; 2] = ["crushing pain in the chest", "a runny nose and a mild cough"];
 
@@ -32,17 +33,11 @@ pub(crate) fn all() -> Vec<(&'static str, Run)> {
     ]
 }
 
-/// Whether `make setup` found out, and said, that a client cannot be had on this machine: perf_analyzer is built for x86-64
-/// only, grpcurl wants Go. One that is merely missing is a failure.
+/// Whether the client of a trial is one of those that not every machine can have: perf_analyzer is built for x86-64 only,
+/// grpcurl wants Go.
 pub(crate) fn cannot_be_had(trial: &str) -> bool {
-    let stamp = |name: &str| Path::new(ROOT).join(".tools/stamps").join(name).exists();
-    [("grpcurl", "grpcurl-missing"), ("perf_analyzer", "perf-analyzer-missing")]
-        .iter()
-        .any(|(client, missing)| trial.starts_with(client) && stamp(missing) && !tool_is_there(client))
-}
-
-fn tool_is_there(name: &str) -> bool {
-    Path::new(ROOT).join(".tools/bin").join(name).exists()
+    let components = [("grpcurl", "grpcurl"), ("perf_analyzer", "perf-analyzer")];
+    components.iter().any(|(client, component)| trial.starts_with(client) && super::cannot_be_had(component))
 }
 
 /// Which of the two a client speaks to.
@@ -157,7 +152,7 @@ fn succeed(mut command: Command) {
 }
 
 /// What it prints, which is passed on.
-fn output(mut command: Command) -> String {
+pub(crate) fn output(mut command: Command) -> String {
     let output = command.stdin(Stdio::null()).output().expect("it starts");
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{command:?} ended with {}\n{out}\n{err}", output.status);

@@ -15,4 +15,4 @@ mod scripted;
 pub use encoder::Words;
 pub use files::{ExpertFiles, models, onnxruntime};
 pub use mesh::{Mesh, question};
-pub use scripted::{Behaviour, Scripted};
+pub use scripted::{Behaviour, Scripted, Stumbled};

@@ -49,13 +49,18 @@ pub struct Mesh {
 impl Mesh {
     /// A mesh without experts. `settings` is YAML beside the name, such as `gate: {fallback: general}`.
     pub async fn start(settings: &str) -> Self {
+        Self::named("test", settings).await
+    }
+
+    /// The same under a name of its own.
+    pub async fn named(name: &str, settings: &str) -> Self {
         let dir = TempDir::new().expect("a temporary directory can be made");
-        let config = config(dir.path(), settings);
+        let config = config(dir.path(), name, settings);
         let store =
             Store::open(StoreOptions { onnxruntime: Some(onnxruntime()), cores: None }).expect("ONNX Runtime loads");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let address = listener.local_addr().expect("a bound port has an address");
-        let registry = Arc::new(MemoryRegistry::new("test"));
+        let registry = Arc::new(MemoryRegistry::new(name));
         let metrics = Metrics::new();
         let readiness = Readiness::new("router");
         let parts = router::Parts {
@@ -177,11 +182,11 @@ pub fn question(text: &str) -> v1::DispatchRequest {
     v1::DispatchRequest { query: Some(query), ..Default::default() }
 }
 
-fn config(dir: &Path, settings: &str) -> router::Config {
+fn config(dir: &Path, name: &str, settings: &str) -> router::Config {
     let file = dir.join("mesh.yaml");
     // The experts are started by the tests; one file is named because a mesh names its experts.
     std::fs::write(dir.join("none.yaml"), "").expect("a temporary file can be written");
-    let yaml = format!("name: test\nmodels: .\nexperts: [none.yaml]\nsettle: 0s\ngrace: 5s\n{settings}\n");
+    let yaml = format!("name: {name}\nmodels: .\nexperts: [none.yaml]\nsettle: 0s\ngrace: 5s\n{settings}\n");
     std::fs::write(&file, yaml).expect("a temporary file can be written");
     let overlay = Overlay { set: vec!["gate.encoder=words".into()], ..Overlay::default() };
     router::Config::load(&file, &overlay)

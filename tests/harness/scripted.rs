@@ -2,6 +2,7 @@
 //! show on demand.
 
 use std::{
+    collections::BTreeSet,
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
@@ -39,6 +40,20 @@ pub enum Behaviour {
     Stream(Vec<&'static str>),
     /// Streams these pieces of text, then fails.
     Break(Vec<&'static str>, Status),
+    /// Fails the first attempt of each request, and answers the next, wherever that is.
+    Stumble(Status, Stumbled),
+}
+
+/// The requests that were failed once already, by their ids. Clones know the same ones.
+#[derive(Debug, Clone, Default)]
+pub struct Stumbled(Arc<Mutex<BTreeSet<String>>>);
+
+impl Stumbled {
+    /// Whether the request comes for the first time.
+    fn is_first(&self, context: Option<v1::CallContext>) -> bool {
+        let id = context.unwrap_or_default().request_id;
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id)
+    }
 }
 
 /// A running scripted expert. Dropping it is a crash.
@@ -135,6 +150,12 @@ impl Scripted {
         self.registration.drain().await.expect("the registry is in memory");
     }
 
+    /// Leaves in good order: its card stays.
+    pub async fn leave(mut self) {
+        self.registration.deregister().await.expect("the registry can be reached");
+        self.break_down().await;
+    }
+
     /// Stops serving while the registry still lists it.
     pub async fn break_down(&mut self) {
         self.stop.cancel();
@@ -172,12 +193,13 @@ impl Shared {
         }
     }
 
-    async fn act(&self) -> Result<v1::InferResponse, Status> {
+    async fn act(&self, context: Option<v1::CallContext>) -> Result<v1::InferResponse, Status> {
         self.calls.send_modify(|count| *count += 1);
         let behaviour = self.behaviour.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match behaviour {
-            Behaviour::Answer | Behaviour::Stream(_) => Ok(self.answer()),
             Behaviour::Fail(status) | Behaviour::Break(_, status) => Err(status),
+            Behaviour::Stumble(status, stumbled) if stumbled.is_first(context) => Err(status),
+            Behaviour::Answer | Behaviour::Stream(_) | Behaviour::Stumble(..) => Ok(self.answer()),
             Behaviour::Hold => {
                 self.running.fetch_add(1, Ordering::AcqRel);
                 let mut held = Held(self, false);
@@ -191,24 +213,24 @@ impl Shared {
 
 #[tonic::async_trait]
 impl ExpertService for Shared {
-    async fn infer(&self, _: Request<v1::InferRequest>) -> Result<Response<v1::InferResponse>, Status> {
-        self.act().await.map(Response::new)
+    async fn infer(&self, request: Request<v1::InferRequest>) -> Result<Response<v1::InferResponse>, Status> {
+        self.act(request.into_inner().context).await.map(Response::new)
     }
 
     type StreamInferStream = Pin<Box<dyn Stream<Item = Result<v1::StreamInferResponse, Status>> + Send>>;
 
     async fn stream_infer(
         &self,
-        _: Request<v1::StreamInferRequest>,
+        request: Request<v1::StreamInferRequest>,
     ) -> Result<Response<Self::StreamInferStream>, Status> {
         use v1::stream_infer_response::Event;
         let behaviour = self.behaviour.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let (pieces, breaks) = match behaviour {
             Behaviour::Stream(pieces) => (pieces, false),
             Behaviour::Break(pieces, _) => (pieces, true),
-            Behaviour::Answer | Behaviour::Hold | Behaviour::Fail(_) => (Vec::new(), false),
+            Behaviour::Answer | Behaviour::Hold | Behaviour::Fail(_) | Behaviour::Stumble(..) => (Vec::new(), false),
         };
-        let end = self.act().await;
+        let end = self.act(request.into_inner().context).await;
         let end = match end {
             Err(status) if !breaks => return Err(status),
             end => end.map(Event::Done),

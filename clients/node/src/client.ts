@@ -12,10 +12,17 @@ import {
   type MessageShape,
   toBinary,
 } from "@bufbuild/protobuf";
-import { Client as Channel, type ChannelOptions, credentials, Metadata, type ServiceError } from "@grpc/grpc-js";
-import { context, propagation } from "@opentelemetry/api";
+import {
+  Client as Channel,
+  type ChannelCredentials,
+  type ChannelOptions,
+  credentials,
+  Metadata,
+  type ServiceError,
+} from "@grpc/grpc-js";
+import type { TextMapPropagator } from "@opentelemetry/api";
 
-import { aborted, Code, ConsiliumError, fromGrpc } from "./error.js";
+import { aborted, Code, type ConsiliumError, closed, fromGrpc } from "./error.js";
 import {
   type DispatchResponse,
   type ExplainResponse,
@@ -33,6 +40,8 @@ import {
   type Question,
   timeout,
 } from "./options.js";
+import { isLoopback } from "./target.js";
+import { inject } from "./trace.js";
 import { VERSION } from "./version.js";
 
 const CHANNEL_OPTIONS: ChannelOptions = {
@@ -42,6 +51,8 @@ const CHANNEL_OPTIONS: ChannelOptions = {
   "grpc.service_config": readFileSync(new URL("../src/service_config.json", import.meta.url), "utf8"),
   "grpc.service_config_disable_resolution": 1,
   "grpc.enable_retries": 1,
+  // A call is tried again only while its request is kept, and a query may have 8 MiB; grpc-js keeps 1 MiB unless told.
+  "grpc.per_rpc_retry_buffer_size": 9 * 1024 * 1024,
   // An answer may hold those of four experts of 8 MiB each.
   "grpc.max_receive_message_length": 32 * 1024 * 1024,
   // Without pings a path that swallows packets is noticed only when the kernel gives up, after many minutes.
@@ -58,19 +69,23 @@ const CHANNEL_OPTIONS: ChannelOptions = {
 export class Client {
   readonly #channel: Channel;
   readonly #timeoutMs: number;
+  readonly #propagator: TextMapPropagator | undefined;
   #closed = false;
 
   /**
    * @param target where the routers are, as gRPC writes it: `127.0.0.1:7600`, or `dns:///routers.example:7600` for all
    *   addresses behind a name. No connection is made before the first call.
    * @throws RangeError when `timeoutMs` is no deadline
-   * @throws TypeError when the target is a URL
+   * @throws TypeError when the target is a URL, or on another machine without credentials or `plaintext`
    */
   constructor(target: string, options: ClientOptions = {}) {
     if (/^https?:/.test(target)) throw new TypeError("a gRPC target is host:port, without http:// before it");
     this.#timeoutMs = timeout(options.timeoutMs === undefined ? 5_000 : options.timeoutMs);
-    this.#channel = new Channel(target, options.credentials ?? credentials.createInsecure(), {
+    this.#propagator = options.propagator;
+    this.#channel = new Channel(target, channelCredentials(target, options), {
       ...CHANNEL_OPTIONS,
+      // A proxy out of the environment would carry what is meant for this machine to another one.
+      ...(isLoopback(target) && { "grpc.enable_http_proxy": 0 }),
       ...options.channelOptions,
     });
   }
@@ -112,7 +127,10 @@ export class Client {
     return this.#unary(RouterService.method.sendFeedback, feedback(token, metrics), options);
   }
 
-  /** Lets the connections go once the calls that run have ended. Later calls are `CANCELLED`. */
+  /**
+   * Lets the connections go once the calls that a router has begun have ended. Calls that still look for one, and later
+   * calls, are `CANCELLED`.
+   */
   close(): void {
     this.#closed = true;
     this.#channel.close();
@@ -137,7 +155,7 @@ export class Client {
         { deadline: Date.now() + timeoutMs },
         (error, reply) => {
           signal?.removeEventListener("abort", cancel);
-          if (error) reject(fromGrpc(error, headers, signal));
+          if (error) reject(this.#failure(error, headers, signal));
           else resolve(reply as MessageShape<O>);
         },
       );
@@ -156,10 +174,10 @@ export class Client {
   ): AsyncGenerator<MessageShape<O>, void, undefined> {
     const { bytes, metadata, timeoutMs } = this.#prepare(method.input, request, options);
     const { signal } = options;
-    const channel = this.#channel;
-    return (async function* () {
+    const events = async function* (this: Client) {
+      if (this.#closed) throw closed();
       if (signal?.aborted) throw aborted(signal);
-      const call = channel.makeServerStreamRequest(
+      const call = this.#channel.makeServerStreamRequest(
         path(method),
         asIs,
         (event) => fromBinary(method.output, event),
@@ -177,25 +195,54 @@ export class Client {
       try {
         yield* call as AsyncIterable<MessageShape<O>>;
       } catch (error) {
-        throw fromGrpc(error as ServiceError, headers, signal);
+        throw this.#failure(error as ServiceError, headers, signal);
       } finally {
         signal?.removeEventListener("abort", cancel);
         call.cancel();
       }
-    })();
+    };
+    return events.call(this);
+  }
+
+  #failure(error: ServiceError, headers: Metadata | undefined, signal: AbortSignal | undefined): ConsiliumError {
+    const failed = fromGrpc(error, headers, signal);
+    // grpc-js calls it UNAVAILABLE, hence worth another try, when the channel is closed before a call has found a router.
+    return this.#closed && failed.code === Code.UNAVAILABLE && failed.reason === undefined ? closed(error) : failed;
   }
 
   #prepare<I extends DescMessage>(schema: I, request: MessageInitShape<I>, options: CallOptions) {
-    if (this.#closed) throw new ConsiliumError(Code.CANCELLED, "the client is closed");
-    const metadata = new Metadata();
-    for (const [name, value] of Object.entries(options.metadata ?? {})) metadata.set(name, value);
-    propagation.inject(context.active(), metadata, { set: (carrier, name, value) => carrier.set(name, value) });
+    if (this.#closed) throw closed();
+    const metadata = sendable(options.metadata ?? {});
+    inject(metadata, this.#propagator);
     return {
       bytes: encode(schema, request),
       metadata,
       timeoutMs: options.timeoutMs === undefined ? this.#timeoutMs : timeout(options.timeoutMs),
     };
   }
+}
+
+function channelCredentials(target: string, { credentials: given, plaintext }: ClientOptions): ChannelCredentials {
+  if (given && plaintext) throw new TypeError("credentials and plaintext: true exclude each other");
+  if (given) return given;
+  if (plaintext || isLoopback(target)) return credentials.createInsecure();
+  throw new TypeError(
+    "questions travel in plaintext only on this machine: give credentials, for example credentials.createSsl(), " +
+      "or say plaintext: true",
+  );
+}
+
+function sendable(values: Readonly<Record<string, string>>): Metadata {
+  const metadata = new Metadata();
+  for (const [name, value] of Object.entries(values)) {
+    try {
+      metadata.set(name, value.toString());
+    } catch {
+      // grpc-js's own words quote the value, which may be somebody's token.
+      throw new TypeError(`metadata[${name}]: names are of a-z 0-9 _ - . without -bin, values of printable ASCII`);
+    }
+  }
+  return metadata;
 }
 
 /** Encodes before the call, because grpc-js would repeat the encoder's words, and these quote the value. */

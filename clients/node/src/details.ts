@@ -63,6 +63,11 @@ export function readDetails(messages: Iterable<Any>): Details {
   return details;
 }
 
+/** Whether a `grpc-retry-pushback-ms` says not to try again, which gRPC says by any value that is no delay. */
+export function forbidsRetry(pushback: string): boolean {
+  return !/^\d+$/.test(pushback);
+}
+
 const READERS: Readonly<Record<string, (value: Uint8Array) => Partial<Details>>> = {
   "google.rpc.ErrorInfo": (value) => {
     if (text(last(fields(value, 2))) !== DOMAIN) return {};

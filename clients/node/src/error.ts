@@ -2,7 +2,7 @@
 
 import { status as Code, type Metadata, type ServiceError } from "@grpc/grpc-js";
 
-import { type Details, readDetails, statusDetails, type Violation } from "./details.js";
+import { type Details, forbidsRetry, readDetails, statusDetails, type Violation } from "./details.js";
 
 export { Code, type Violation };
 
@@ -25,12 +25,17 @@ export class ConsiliumError extends Error {
   readonly violations: readonly Violation[];
   /** The server calls it worth another try after so many milliseconds; undefined: it does not. */
   readonly retryAfterMs: number | undefined;
+  /**
+   * Whether the same request may go better later or elsewhere: the server says so, or no Consilium server was reached. The
+   * retries of the service config are over by then.
+   */
+  readonly retryable: boolean;
 
   /** @internal */
   constructor(
     code: Code,
     message: string,
-    options: Partial<Details> & { requestId?: string | undefined; cause?: unknown } = {},
+    options: Partial<Details> & { requestId?: string | undefined; retryable?: boolean; cause?: unknown } = {},
   ) {
     super(message, { cause: options.cause });
     this.code = code;
@@ -39,14 +44,7 @@ export class ConsiliumError extends Error {
     this.requestId = options.requestId;
     this.violations = options.violations ?? [];
     this.retryAfterMs = options.retryAfterMs;
-  }
-
-  /**
-   * Whether the same request may go better later or elsewhere: the server says so, or none was reached. The retries of the
-   * service config are over by then.
-   */
-  get retryable(): boolean {
-    return this.retryAfterMs !== undefined || this.code === Code.UNAVAILABLE;
+    this.retryable = options.retryable ?? false;
   }
 }
 
@@ -59,8 +57,18 @@ export function fromGrpc(
   if (error.code === Code.CANCELLED && signal?.aborted) return aborted(signal);
   const status = error.metadata?.get("grpc-status-details-bin").at(-1);
   const details = readDetails(status instanceof Uint8Array ? statusDetails(status) : []);
-  const requestId = requestIdOf(error.metadata) ?? requestIdOf(headers);
-  return new ConsiliumError(error.code, error.details, { ...details, requestId, cause: error });
+  const requestId = last(error.metadata, "consilium-request-id") ?? last(headers, "consilium-request-id");
+  const pushback = last(error.metadata, "grpc-retry-pushback-ms") ?? last(headers, "grpc-retry-pushback-ms");
+  const mayRetry = pushback === undefined || !forbidsRetry(pushback);
+  const retryAfterMs = mayRetry ? details.retryAfterMs : undefined;
+  const unreached = error.code === Code.UNAVAILABLE && details.reason === undefined;
+  return new ConsiliumError(error.code, error.details, {
+    ...details,
+    requestId,
+    retryAfterMs,
+    retryable: mayRetry && (retryAfterMs !== undefined || unreached),
+    cause: error,
+  });
 }
 
 /** What a call ends with whose signal was aborted. */
@@ -68,6 +76,11 @@ export function aborted(signal: AbortSignal): ConsiliumError {
   return new ConsiliumError(Code.CANCELLED, "the call was aborted by its signal", { cause: signal.reason });
 }
 
-function requestIdOf(metadata: Metadata | undefined): string | undefined {
-  return metadata?.get("consilium-request-id").at(-1)?.toString();
+/** What a call ends with whose client was closed before a router had it. */
+export function closed(cause?: ServiceError): ConsiliumError {
+  return new ConsiliumError(Code.CANCELLED, "the client is closed", { cause });
+}
+
+function last(metadata: Metadata | undefined, name: string): string | undefined {
+  return metadata?.get(name).at(-1)?.toString();
 }

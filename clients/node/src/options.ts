@@ -2,6 +2,7 @@
 
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import type { ChannelCredentials, ChannelOptions } from "@grpc/grpc-js";
+import type { TextMapPropagator } from "@opentelemetry/api";
 
 import {
   type Combine,
@@ -22,8 +23,12 @@ import {
 export interface ClientOptions {
   /** The deadline of a call that names none, in milliseconds. 5,000 unless set. */
   timeoutMs?: number;
-  /** `credentials.createSsl(…)` of grpc-js for TLS. Without it the connection is plaintext. */
+  /** `credentials.createSsl(…)` of grpc-js for TLS. Without it only routers on this machine are called, in plaintext. */
   credentials?: ChannelCredentials;
+  /** Plaintext to other machines too: whoever is on the way reads questions and answers. */
+  plaintext?: boolean;
+  /** What sends the trace context along. The program's own unless set, else W3C trace context without baggage. */
+  propagator?: TextMapPropagator;
   /** Options of the gRPC channel, above this package's own. */
   channelOptions?: ChannelOptions;
 }

@@ -28,13 +28,21 @@ import {
   VERSION,
 } from "@consilium/client";
 import { Metadata } from "@grpc/grpc-js";
-import { context, propagation, ROOT_CONTEXT, trace } from "@opentelemetry/api";
+import {
+  context,
+  createTraceState,
+  propagation,
+  ROOT_CONTEXT,
+  type TextMapPropagator,
+  trace,
+} from "@opentelemetry/api";
 import { AsyncLocalStorageContextManager } from "@opentelemetry/context-async-hooks";
-import { W3CTraceContextPropagator } from "@opentelemetry/core";
+import { W3CBaggagePropagator } from "@opentelemetry/core";
 
 import { message, type Script, ScriptedRouter, withDetails } from "./scripted.js";
 
 const QUERY = "Can my patient take ibuprofen with warfarin?";
+const HOUR = 3_600_000;
 const REPLY = create(DispatchResponseSchema, {
   requestId: "r-1",
   decision: { outcome: Decision_Outcome.DISPATCHED },
@@ -58,10 +66,10 @@ function event(value: NonNullable<Parameters<typeof create<typeof StreamDispatch
   return create(StreamDispatchResponseSchema, value ? { event: value } : {});
 }
 
-/** A server with this script and a client of it, gone when the test is. */
+/** A server with this script and a client of it that has time, gone when the test is. */
 async function meet(test: TestContext, script: Script, options?: ClientOptions) {
   const router = await ScriptedRouter.start(script);
-  const client = new Client(router.target, options);
+  const client = new Client(router.target, { timeoutMs: HOUR, ...options });
   test.after(() => {
     client.close();
     router.stop();
@@ -153,6 +161,13 @@ describe("what is asked", () => {
       assert.doesNotMatch(error.message, /ibuprofen/);
       assert.throws(() => client.stream(question, options), TypeError);
     }
+    for (const authorization of ["Bearer ibuprofen\n", "Bearer ibuprofén", undefined as unknown as string]) {
+      const error = await client.ask(QUERY, { metadata: { authorization } }).catch((error: unknown) => error);
+      assert.ok(error instanceof TypeError, String(error));
+      assert.match(error.message, /metadata\[authorization\]/);
+      assert.doesNotMatch(error.message, /ibuprof|Bearer/);
+      assert.equal(error.cause, undefined);
+    }
     await assert.rejects(client.feedback("token", { rating: {} as number }), TypeError);
     assert.throws(() => new Client("http://127.0.0.1:7600"), TypeError);
     assert.deepEqual(router.seen, []);
@@ -162,7 +177,7 @@ describe("what is asked", () => {
     const text = "x".repeat(20 * 1024 * 1024);
     const large = create(DispatchResponseSchema, { answer: { body: { case: "text", value: { text } } } });
     const { client } = await meet(test, { dispatch: () => large });
-    const reply = await client.ask(QUERY, { timeoutMs: 60_000 });
+    const reply = await client.ask(QUERY);
     assert.equal(reply.answer?.body.case === "text" && reply.answer.body.value.text.length, text.length);
   });
 });
@@ -175,20 +190,42 @@ describe("every call", () => {
     ["sendFeedback", (client, options) => client.feedback("token", { helpful: true }, options)],
   ];
 
-  before(() => {
-    context.setGlobalContextManager(new AsyncLocalStorageContextManager().enable());
-    propagation.setGlobalPropagator(new W3CTraceContextPropagator());
-  });
-  after(() => {
-    context.disable();
-    propagation.disable();
+  const SPAN = { traceId: "0af7651916cd43dd8448eb211c80319c", spanId: "b7ad6b7169203331", traceFlags: 1 };
+
+  before(() => context.setGlobalContextManager(new AsyncLocalStorageContextManager().enable()));
+  after(() => context.disable());
+
+  it("takes the trace context along as the client says, else as the program does, else without baggage", async (test) => {
+    const own: TextMapPropagator = {
+      inject: (_, carrier, setter) => setter.set(carrier, "x-own", "1"),
+      extract: (from) => from,
+      fields: () => ["x-own"],
+    };
+    const { router, client } = await meet(test, ANSWERS);
+    const { router: ofOwn, client: withOwn } = await meet(test, ANSWERS, { propagator: own });
+    const span = trace.setSpanContext(ROOT_CONTEXT, { ...SPAN, traceState: createTraceState("vendor=1") });
+    const both = propagation.setBaggage(span, propagation.createBaggage({ ward: { value: "3" } }));
+    await context.with(both, () => client.ask(QUERY));
+    propagation.setGlobalPropagator(new W3CBaggagePropagator());
+    test.after(() => propagation.disable());
+    await context.with(both, async () => {
+      await client.ask(QUERY);
+      await withOwn.ask(QUERY);
+    });
+    const sent = [...router.seen, ...ofOwn.seen].map(({ metadata }) =>
+      ["traceparent", "tracestate", "baggage", "x-own"].map((name) => metadata.get(name)[0]),
+    );
+    assert.deepEqual(sent, [
+      [`00-${SPAN.traceId}-${SPAN.spanId}-01`, "vendor=1", undefined, undefined],
+      [undefined, undefined, "ward=3", undefined],
+      [undefined, undefined, undefined, "1"],
+    ]);
   });
 
   for (const [method, call] of CALLS) {
     it(`has a deadline, the trace context and the caller's metadata: ${method}`, async (test) => {
       const { router, client } = await meet(test, ANSWERS, { timeoutMs: 60_000 });
-      const span = { traceId: "0af7651916cd43dd8448eb211c80319c", spanId: "b7ad6b7169203331", traceFlags: 1 };
-      await context.with(trace.setSpanContext(ROOT_CONTEXT, span), () =>
+      await context.with(trace.setSpanContext(ROOT_CONTEXT, SPAN), () =>
         call(client, { metadata: { authorization: "Bearer x" } }),
       );
       await call(client, { timeoutMs: 120_000 });
@@ -197,14 +234,19 @@ describe("every call", () => {
       assert.equal(first.method, method);
       assert.ok(first.left > 0 && first.left <= 60_000, `${first.left} ms left`);
       assert.ok(second.left > 60_000 && second.left <= 120_000, `${second.left} ms left`);
-      assert.deepEqual(first.metadata.get("traceparent"), [`00-${span.traceId}-${span.spanId}-01`]);
+      assert.deepEqual(first.metadata.get("traceparent"), [`00-${SPAN.traceId}-${SPAN.spanId}-01`]);
       assert.deepEqual(second.metadata.get("traceparent"), []);
       assert.deepEqual(first.metadata.get("authorization"), ["Bearer x"]);
       assert.match(String(first.metadata.get("user-agent")[0]), new RegExp(`^consilium-node/${VERSION} grpc-node-js/`));
     });
 
     it(`cannot be made without a deadline: ${method}`, async (test) => {
-      const { router, client } = await meet(test, ANSWERS);
+      const router = await ScriptedRouter.start(ANSWERS);
+      const client = new Client(router.target);
+      test.after(() => {
+        client.close();
+        router.stop();
+      });
       for (const timeoutMs of [0, -1, Number.NaN, Infinity, 2 ** 31, null as unknown as number]) {
         // What `stream` throws at once becomes a rejection here.
         await assert.rejects(async () => call(client, { timeoutMs }), RangeError);
@@ -239,12 +281,15 @@ describe("every call", () => {
     let cancelled: () => void = () => {};
     const noticed = new Promise<void>((resolve) => (cancelled = resolve));
     const { client } = await meet(test, {
+      ...ANSWERS,
       dispatch: (call) => {
         call.on("cancelled", cancelled);
         return new Promise(() => {});
       },
     });
-    const error = await failure(client.ask(QUERY, { timeoutMs: 200 }));
+    // The connection is there before the time runs, so that it is the call that ends and not the attempt to connect.
+    await client.explain(QUERY);
+    const error = await failure(client.ask(QUERY, { timeoutMs: 500 }));
     assert.equal(error.code, Code.DEADLINE_EXCEEDED);
     assert.equal(error.retryable, false);
     await noticed;
@@ -264,13 +309,25 @@ it("a client that is closed lets what runs come to its end, and takes nothing mo
         arrived();
       }),
   });
-  const running = client.ask(QUERY, { timeoutMs: 60_000 });
+  const running = client.ask(QUERY);
   await arrival;
   client.close();
   assert.equal((await failure(client.ask(QUERY))).code, Code.CANCELLED);
   assert.throws(() => client.stream(QUERY), ConsiliumError);
   answer();
   assert.deepEqual(await running, REPLY);
+});
+
+it("a client that is closed before a call has found a router cancels it, and that is not worth another try", async (test) => {
+  const { router, client } = await meet(test, ANSWERS);
+  const events = client.stream(QUERY);
+  const running = client.ask(QUERY);
+  client.close();
+  for (const error of [await failure(running), await failure(collect(events))]) {
+    assert.equal(error.code, Code.CANCELLED);
+    assert.equal(error.retryable, false);
+  }
+  assert.deepEqual(router.seen, []);
 });
 
 describe("retries", () => {
@@ -288,6 +345,17 @@ describe("retries", () => {
       },
     });
     assert.deepEqual(await client.ask(QUERY), REPLY);
+    assert.equal(router.seen.length, 3);
+  });
+
+  it("are made of a query of 8 MB like of a short one", async (test) => {
+    const { router, client } = await meet(test, {
+      dispatch: () => {
+        if (router.seen.length < 3) throw unavailable("1");
+        return REPLY;
+      },
+    });
+    assert.deepEqual(await client.ask("x".repeat(8_000_000)), REPLY);
     assert.equal(router.seen.length, 3);
   });
 
@@ -322,7 +390,9 @@ describe("retries", () => {
           throw failed;
         },
       });
-      assert.equal((await failure(client.ask(QUERY))).code, failed.code);
+      const error = await failure(client.ask(QUERY));
+      assert.equal(error.code, failed.code);
+      assert.equal(error.retryable, false);
       assert.equal(router.seen.length, 1);
     });
   }
@@ -379,6 +449,44 @@ describe("an error", () => {
     assert.equal((error.cause as { code: number }).code, Code.RESOURCE_EXHAUSTED);
   });
 
+  it("is not worth another try where the server says not to, whatever its details say", async (test) => {
+    for (const [inTrailers, inHeaders] of [["-1"], ["soon"], [undefined, "-1"]]) {
+      const metadata = withDetails(RETRY_INFO);
+      if (inTrailers) metadata.set("grpc-retry-pushback-ms", inTrailers);
+      const { client } = await meet(test, {
+        dispatch: (call) => {
+          const headers = new Metadata();
+          if (inHeaders) headers.set("grpc-retry-pushback-ms", inHeaders);
+          call.sendMetadata(headers);
+          throw { code: Code.RESOURCE_EXHAUSTED, details: "the queue is full", metadata };
+        },
+      });
+      const error = await failure(client.ask(QUERY));
+      assert.equal(error.retryAfterMs, undefined);
+      assert.equal(error.retryable, false);
+    }
+  });
+
+  it("of a Consilium server that is UNAVAILABLE is worth another try only where the server says when", async (test) => {
+    for (const [details, retryable] of [
+      [[], true],
+      [[ERROR_INFO], false],
+      [[ERROR_INFO, RETRY_INFO], true],
+    ] as const) {
+      const { client } = await meet(test, fails(withDetails(...details), Code.UNAVAILABLE));
+      assert.equal((await failure(client.ask(QUERY))).retryable, retryable);
+    }
+  });
+
+  it("may have more metadata than fits in a short reply", async (test) => {
+    const metadata = withDetails({
+      type: ERROR_INFO.type,
+      value: message([1, "X".repeat(40_000)], [2, "consilium.dev"]),
+    });
+    const { client } = await meet(test, fails(metadata));
+    assert.equal((await failure(client.ask(QUERY))).reason?.length, 40_000);
+  });
+
   it("has the request's id from the headers where the trailers have none", async (test) => {
     const { client } = await meet(test, {
       dispatch: (call) => {
@@ -412,7 +520,7 @@ describe("an error", () => {
         server.close(() => resolve(typeof address === "object" && address ? address.port : 0));
       });
     });
-    const client = new Client(`127.0.0.1:${port}`);
+    const client = new Client(`127.0.0.1:${port}`, { timeoutMs: HOUR });
     test.after(() => client.close());
     const error = await failure(client.ask(QUERY));
     assert.equal(error.code, Code.UNAVAILABLE);
@@ -458,7 +566,7 @@ describe("a stream", () => {
         call.write(event({ case: "delta", value: { leg: 0, text: "Better " } }));
       },
     });
-    for await (const { event } of client.stream(QUERY, { timeoutMs: 60_000 })) {
+    for await (const { event } of client.stream(QUERY)) {
       assert.equal(event.case, "delta");
       break;
     }

@@ -36,7 +36,7 @@ export interface Seen {
 
 export class ScriptedRouter {
   readonly seen: Seen[] = [];
-  readonly #server = new Server();
+  readonly #server = new Server({ "grpc.max_receive_message_length": -1 });
   #port = 0;
 
   static async start(script: Script): Promise<ScriptedRouter> {

@@ -52,7 +52,9 @@ class ScriptedRouter(router_pb2_grpc.RouterServiceServicer):
         self.seen: list[Seen] = []
         self.holding = threading.Event()
         self.gone = threading.Event()
-        self._server = grpc.server(futures.ThreadPoolExecutor(max_workers=8))
+        # As a router does, it takes longer queries than gRPC would.
+        options = [("grpc.max_receive_message_length", 16 * 1024 * 1024)]
+        self._server = grpc.server(futures.ThreadPoolExecutor(max_workers=8), options=options)
         router_pb2_grpc.add_RouterServiceServicer_to_server(self, self._server)
         if credentials is None:
             port = self._server.add_insecure_port("127.0.0.1:0")

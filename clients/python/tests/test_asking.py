@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import grpc
 import pytest
 from google.protobuf import struct_pb2
-from scripted import ScriptedRouter, say
+from scripted import LONG, ScriptedRouter, say
 
-from consilium import Client, ConsiliumError
 from consilium.v1 import (
     COMBINE_ALL,
     PRIORITY_BATCH,
@@ -127,10 +125,13 @@ def test_a_reply_may_be_as_long_as_four_answers(client: AnyClient, router: Scrip
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_call_has_a_deadline(client: AnyClient, router: ScriptedRouter, method: str) -> None:
+def test_every_call_has_a_deadline(connect: Connect, router: ScriptedRouter, method: str) -> None:
+    client = connect(router.target)
+    call(client, method, timeout=LONG)  # So that the connection is there, and takes nothing of the 5 s.
+
     call(client, method)
 
-    remaining = router.seen[0].remaining
+    remaining = router.seen[1].remaining
     assert remaining is not None
     assert 0 < remaining < 10
 
@@ -172,6 +173,7 @@ def test_a_client_cannot_be_made_without_a_timeout(connect: Connect, router: Scr
     [
         ("?", {"attribute": {}}, "no such argument: attribute"),
         (Query(text="?"), {"labels": {"a": "b"}}, "a Query has attributes and labels of its own"),
+        (Query(text="?"), {"attributes": {"a": "b"}}, "a Query has attributes and labels of its own"),
         (None, {}, "a query is a text or a Query, not NoneType"),
     ],
 )
@@ -221,26 +223,37 @@ def test_an_applications_channel_options_win(connect: Connect, router: ScriptedR
     assert str(router.seen[0].metadata["user-agent"]).startswith("mine ")
 
 
-def test_a_secured_channel_asks_like_any_other(connect: Connect) -> None:
-    # gRPC's credentials for one machine, which want no certificates.
-    router = ScriptedRouter(grpc.local_server_credentials())
-    try:
-        connect(router.target, credentials=grpc.local_channel_credentials()).ask("?")
-        assert router.seen[0].method == "Dispatch"
-    finally:
-        router.stop()
+@pytest.mark.parametrize("method", METHODS)
+def test_metadata_of_ones_own_goes_along(client: AnyClient, router: ScriptedRouter, method: str) -> None:
+    call(client, method, metadata={"Authorization": "Bearer abc", "ward-bin": b"\x00\xff"})
+
+    assert router.seen[0].metadata["authorization"] == "Bearer abc"
+    assert router.seen[0].metadata["ward-bin"] == b"\x00\xff"
 
 
-def test_with_credentials_nothing_is_said_in_plaintext(connect: Connect, router: ScriptedRouter) -> None:
-    client = connect(router.target, credentials=grpc.ssl_channel_credentials())
-
-    with pytest.raises(ConsiliumError, match="UNAVAILABLE"):
-        client.ask("?")
+@pytest.mark.parametrize(
+    ("metadata", "kind", "problem"),
+    [
+        ({"authorization": "secret\n"}, ValueError, "the metadata authorization is not printable ASCII"),
+        ({"authorization": "sécret"}, ValueError, "the metadata authorization is not printable ASCII"),
+        ({"authorization": b"secret"}, TypeError, "the metadata authorization is str, not bytes"),
+        ({"ward-bin": "secret"}, TypeError, "the metadata ward-bin is bytes, not str"),
+        ({"grpc-timeout": "1S"}, ValueError, "'grpc-timeout' is no name of metadata"),
+        ({"two words": "secret"}, ValueError, "'two words' is no name of metadata"),
+    ],
+)
+def test_metadata_that_cannot_be_sent_is_refused_and_not_quoted(
+    client: AnyClient, router: ScriptedRouter, metadata: dict[str, Any], kind: type[Exception], problem: str
+) -> None:
+    for method in METHODS:
+        with pytest.raises(kind, match=problem) as caught:
+            call(client, method, metadata=metadata)
+        assert "cret" not in str(caught.value)
     assert router.seen == []
 
 
-def test_a_client_closes_at_the_end_of_its_block(router: ScriptedRouter) -> None:
-    with Client(router.target) as client:
-        client.ask("?")
-    with pytest.raises(ValueError, match="closed channel"):
-        client.ask("?")
+@pytest.mark.parametrize("value", [None, [True], b"clear"])
+def test_a_metric_is_a_bool_a_number_or_a_text(client: AnyClient, router: ScriptedRouter, value: Any) -> None:
+    with pytest.raises(TypeError, match="the metric rating is a bool, a number or a text, not"):
+        client.feedback("signed", {"rating": value})
+    assert router.seen == []

@@ -56,12 +56,21 @@ def test_a_server_can_say_that_another_try_is_useless(client: AnyClient, router:
 
 
 def test_a_server_can_say_when(client: AnyClient, router: ScriptedRouter) -> None:
+    client.ask("?")  # So that the connection is there.
     # Further off than the deadline: were it not obeyed, the second attempt would come after 0.1 s and succeed.
     router.script.append(fail(UNAVAILABLE, trailers=pushback("60000")))
 
     with pytest.raises(ConsiliumError):
-        client.ask("?", timeout=0.5)
-    assert len(router.seen) == 1
+        client.ask("?", timeout=1)
+    assert len(router.seen) == 2
+
+
+def test_a_long_query_is_tried_again_like_a_short_one(client: AnyClient, router: ScriptedRouter) -> None:
+    router.script.append(fail(UNAVAILABLE))
+
+    client.ask("x" * (8 * 1024 * 1024))
+
+    assert [len(seen.request.query.text) for seen in router.seen] == [8 * 1024 * 1024] * 2
 
 
 def test_a_stream_is_tried_again_before_its_first_event_only(client: AnyClient, router: ScriptedRouter) -> None:

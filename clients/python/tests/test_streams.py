@@ -95,9 +95,10 @@ def test_a_stream_is_cancelled_at_the_end_of_its_block(client: AnyClient, router
 
 
 def test_the_deadline_is_that_of_the_whole_stream(client: AnyClient, router: ScriptedRouter) -> None:
+    client.ask("?")  # So that the connection is there.
     router.script.append(router.events_then_hold(DECISION))
 
-    stream = client.stream("?", timeout=0.3)
+    stream = client.stream("?", timeout=1)
 
     assert next(stream) == DECISION
     with pytest.raises(ConsiliumError) as caught:

@@ -1,9 +1,13 @@
 //! What may stand on the command line. Nothing is done here; every command gets its own struct.
 
+mod question;
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use consilium_proto::v1;
+use clap::{Args, Parser, Subcommand};
+use consilium_proto::v1::send_feedback_request::{Metric, metric};
+
+pub(crate) use self::question::Question;
 
 /// Variables named `CONSILIUM_…` that are this program's own, and therefore no settings of a mesh.
 pub(crate) const OWN_VARIABLES: [&str; 3] = ["CONSILIUM_ROUTER", "CONSILIUM_ONNXRUNTIME", "CONSILIUM_LOG"];
@@ -16,7 +20,8 @@ pub struct Cli {
     pub(crate) command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done; 1 what was asked for failed; 2 asked or configured wrongly.";
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 what was asked for failed; 2 asked or configured wrongly. Where --json asks a \
+                          router, an error is a JSON document too, on standard error.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -28,12 +33,27 @@ pub(crate) enum Command {
     Ask(Ask),
     /// Show whom a running mesh would ask, and why, without asking anybody
     Explain(Explain),
+    /// Tell a running mesh how good one of its answers was
+    Feedback(Feedback),
     /// List the experts of a running mesh, or retire one
     Experts(Experts),
     /// Look at model directories and verify them
     Models(Models),
     /// Find every mistake in a mesh's files without starting it
     Check(Check),
+}
+
+impl Command {
+    /// Whether it asks a router for a program that reads JSON, and errors are for that program too.
+    pub(crate) fn is_for_programs(&self) -> bool {
+        match self {
+            Command::Ask(args) => args.json,
+            Command::Explain(args) => args.json,
+            Command::Feedback(args) => args.json,
+            Command::Experts(args) => args.json && args.instead.is_none(),
+            Command::Up(_) | Command::Demo(_) | Command::Models(_) | Command::Check(_) => false,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -127,6 +147,45 @@ pub(crate) struct Explain {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Feedback {
+    /// What came with the answer: feedback_token in what `consilium ask --json` prints
+    pub(crate) token: String,
+    /// A metric that the mesh declares: true or false, a number, or a text, for example helpful=true or rating=4
+    #[arg(required = true, value_name = "NAME=VALUE", value_parser = parse_metric)]
+    metrics: Vec<(String, Value)>,
+    #[command(flatten)]
+    pub(crate) router: Router,
+    /// How long to wait, for example 500ms or 2s
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) deadline: Option<Duration>,
+    /// Print one JSON document instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What is said of an answer.
+#[derive(Clone, Debug, PartialEq)]
+enum Value {
+    Boolean(bool),
+    Number(f64),
+    Text(String),
+}
+
+impl Feedback {
+    pub(crate) fn metrics(&self) -> Vec<Metric> {
+        let metric = |(name, value): &(String, Value)| {
+            let value = match value {
+                Value::Boolean(it) => metric::Value::Boolean(*it),
+                Value::Number(it) => metric::Value::Number(*it),
+                Value::Text(it) => metric::Value::Text(it.clone()),
+            };
+            Metric { name: name.clone(), value: Some(value) }
+        };
+        self.metrics.iter().map(metric).collect()
+    }
+}
+
+#[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Experts {
     #[command(subcommand)]
@@ -205,68 +264,6 @@ pub(crate) struct Router {
     pub(crate) address: String,
 }
 
-/// A question and what may be said with it.
-#[derive(Debug, Args)]
-pub(crate) struct Question {
-    /// What to ask
-    pub(crate) text: String,
-    #[command(flatten)]
-    pub(crate) router: Router,
-    /// A value of a dimension that the mesh declares, for example audience=patient; may be repeated
-    #[arg(long = "attribute", value_name = "DIMENSION=VALUE", value_parser = pair)]
-    pub(crate) attributes: Vec<(String, String)>,
-    /// A fact for the mesh's rules, for example desk=discharge; may be repeated
-    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = pair)]
-    pub(crate) labels: Vec<(String, String)>,
-    /// Only consider this expert; may be repeated
-    #[arg(long = "expert", value_name = "NAME")]
-    pub(crate) experts: Vec<String>,
-    /// Ask at most so many experts
-    #[arg(long, value_name = "N")]
-    pub(crate) top_k: Option<u32>,
-    /// The least probability, 0 to 1, at which an expert is asked
-    #[arg(long, value_name = "X")]
-    pub(crate) min_confidence: Option<f64>,
-    /// What becomes of several experts' answers
-    #[arg(long, value_enum)]
-    pub(crate) combine: Option<Combine>,
-    /// How long the answer is of use, for example 500ms or 2s
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
-    pub(crate) deadline: Option<Duration>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Combine {
-    /// Keep the answer of the most probable expert
-    Best,
-    /// Keep all of them, one after the other
-    All,
-}
-
-impl Question {
-    pub(crate) fn query(&self) -> v1::Query {
-        let mut query = v1::Query { text: self.text.clone(), ..v1::Query::default() };
-        for (name, value) in &self.attributes {
-            query.attributes.entry(name.clone()).or_default().values.push(value.clone());
-        }
-        query.labels.extend(self.labels.iter().cloned());
-        query
-    }
-
-    pub(crate) fn options(&self) -> v1::DispatchOptions {
-        v1::DispatchOptions {
-            top_k: self.top_k,
-            min_confidence: self.min_confidence,
-            experts: self.experts.clone(),
-            combine: self.combine.map(|combine| match combine {
-                Combine::Best => v1::Combine::Best.into(),
-                Combine::All => v1::Combine::All.into(),
-            }),
-            ..v1::DispatchOptions::default()
-        }
-    }
-}
-
 /// Far beyond what any router grants, and short enough for the wire.
 const MAX_DEADLINE: Duration = Duration::from_hours(24);
 
@@ -275,6 +272,19 @@ fn pair(text: &str) -> Result<(String, String), String> {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("expected KEY=VALUE".to_owned()),
     }
+}
+
+/// What a value looks like is what it is. What a metric ought to be, the mesh declares and its router checks.
+fn parse_metric(text: &str) -> Result<(String, Value), String> {
+    let (name, value) = pair(text).map_err(|_| "expected NAME=VALUE".to_owned())?;
+    let number = value.parse().ok().filter(|number: &f64| number.is_finite());
+    let value = match (value.as_str(), number) {
+        ("true", _) => Value::Boolean(true),
+        ("false", _) => Value::Boolean(false),
+        (_, Some(number)) => Value::Number(number),
+        (_, None) => Value::Text(value),
+    };
+    Ok((name, value))
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -303,54 +313,9 @@ mod tests {
         Cli::try_parse_from(["consilium"].iter().chain(arguments)).map(|cli| cli.command)
     }
 
-    fn ask(arguments: &[&str]) -> Ask {
-        match parse(&[&["ask"], arguments].concat()).unwrap() {
-            Command::Ask(ask) => ask,
-            other => panic!("{other:?}"),
-        }
-    }
-
     #[test]
     fn the_definition_is_sound() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn a_question_becomes_a_query_and_options() {
-        let question = ask(&[
-            "may I?",
-            "--attribute",
-            "audience=patient",
-            "--attribute",
-            "audience=clinician",
-            "--attribute",
-            "place=a=b",
-            "--label",
-            "desk=discharge",
-            "--expert",
-            "general",
-            "--top-k",
-            "2",
-            "--min-confidence",
-            "0.4",
-            "--combine",
-            "all",
-            "--deadline",
-            "500ms",
-            "--router",
-            "http://localhost:7/",
-        ])
-        .question;
-        let query = question.query();
-        assert_eq!(query.text, "may I?");
-        assert_eq!(query.attributes["audience"].values, ["patient", "clinician"]);
-        assert_eq!(query.attributes["place"].values, ["a=b"]);
-        assert_eq!(query.labels["desk"], "discharge");
-        let options = question.options();
-        assert_eq!((options.top_k, options.min_confidence), (Some(2), Some(0.4)));
-        assert_eq!((options.combine(), options.experts), (v1::Combine::All, vec!["general".to_owned()]));
-        assert_eq!(question.deadline, Some(Duration::from_millis(500)));
-        assert_eq!(question.router.address, "localhost:7");
     }
 
     #[test]
@@ -374,10 +339,35 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_given_is_left_to_the_mesh() {
-        let question = ask(&["may I?", "--router", "127.0.0.1:7600"]).question;
-        assert_eq!(question.options(), v1::DispatchOptions::default());
-        assert_eq!((question.deadline, question.router.address.as_str()), (None, "127.0.0.1:7600"));
+    fn a_metric_is_what_it_looks_like() {
+        let given = [
+            ("helpful=true", Value::Boolean(true)),
+            ("rating=4", Value::Number(4.0)),
+            ("rating=-0.5", Value::Number(-0.5)),
+            ("comment=a=b, or not", Value::Text("a=b, or not".into())),
+            ("comment=nan", Value::Text("nan".into())),
+            ("comment=", Value::Text(String::new())),
+        ];
+        for (argument, expected) in given {
+            let Command::Feedback(feedback) = parse(&["feedback", "token", argument, "--json"]).unwrap() else {
+                panic!("another command")
+            };
+            assert_eq!(feedback.metrics[0].1, expected);
+            assert_eq!(feedback.metrics()[0].name, argument.split('=').next().unwrap());
+        }
+        for wrong in [&["feedback", "token"][..], &["feedback", "token", "helpful"], &["feedback", "token", "=true"]] {
+            assert_eq!(parse(wrong).unwrap_err().exit_code(), 2);
+        }
+    }
+
+    #[test]
+    fn errors_are_for_programs_where_replies_are() {
+        assert!(parse(&["ask", "may I?", "--stream", "--json"]).unwrap().is_for_programs());
+        assert!(parse(&["experts", "--json"]).unwrap().is_for_programs());
+        assert!(parse(&["feedback", "token", "helpful=true", "--json"]).unwrap().is_for_programs());
+        assert!(!parse(&["explain", "may I?"]).unwrap().is_for_programs());
+        // Asks nobody: what is wrong with a file is for whoever wrote it.
+        assert!(!parse(&["check", "mesh.yaml", "--json"]).unwrap().is_for_programs());
     }
 
     #[test]
@@ -390,6 +380,8 @@ mod tests {
             (["--router", "https://localhost:7600"], "http://host:port"),
             (["--router", "localhost"], "http://host:port"),
             (["--combine", "vote"], "best, all"),
+            (["--pin", "general"], "KEY=VALUE"),
+            (["--priority", "first"], "critical, interactive, batch, background"),
         ] {
             let error = parse(&[&["ask", "may I?"][..], &arguments].concat()).unwrap_err();
             assert_eq!(error.exit_code(), 2);

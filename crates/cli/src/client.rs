@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tonic::{Code, Request, Status, Streaming, transport::Channel};
 
 use crate::{
-    error::{Error, Trouble},
+    error::{Answered, Error, Trouble},
     view,
 };
 
@@ -26,6 +26,7 @@ pub(crate) struct Client {
 #[derive(Debug, Clone)]
 pub(crate) struct Call {
     pub(crate) query: v1::Query,
+    pub(crate) context: v1::CallContext,
     pub(crate) options: v1::DispatchOptions,
     /// `None` leaves it to the mesh.
     pub(crate) deadline: Option<Duration>,
@@ -40,26 +41,39 @@ impl Client {
     }
 
     pub(crate) async fn dispatch(&self, call: Call) -> Result<view::Dispatch, Error> {
-        let Call { query, options, deadline } = call;
-        let message = v1::DispatchRequest { query: Some(query), context: None, options: Some(options) };
+        let Call { query, context, options, deadline } = call;
+        let message = v1::DispatchRequest { query: Some(query), context: Some(context), options: Some(options) };
         let sent = Instant::now();
         let reply = self.router().dispatch(request(message, deadline)).await.map_err(|it| self.error(&it, deadline))?;
         Ok(view::Dispatch::new(reply.into_inner(), sent.elapsed()))
     }
 
     pub(crate) async fn stream(&self, call: Call) -> Result<Events, Error> {
-        let Call { query, options, deadline } = call;
-        let message = v1::StreamDispatchRequest { query: Some(query), context: None, options: Some(options) };
+        let Call { query, context, options, deadline } = call;
+        let message = v1::StreamDispatchRequest { query: Some(query), context: Some(context), options: Some(options) };
         let reply = self.router().stream_dispatch(request(message, deadline)).await;
         let stream = reply.map_err(|it| self.error(&it, deadline))?.into_inner();
         Ok(Events { client: self.clone(), stream, deadline })
     }
 
     pub(crate) async fn explain(&self, call: Call) -> Result<view::Explanation, Error> {
-        let Call { query, options, deadline } = call;
-        let message = v1::ExplainRequest { query: Some(query), context: None, options: Some(options) };
+        let Call { query, context, options, deadline } = call;
+        let message = v1::ExplainRequest { query: Some(query), context: Some(context), options: Some(options) };
         let reply = self.router().explain(request(message, deadline)).await.map_err(|it| self.error(&it, deadline))?;
         Ok(reply.into_inner().into())
+    }
+
+    /// Says of the answer that came with `token` how good it was.
+    pub(crate) async fn feedback(
+        &self,
+        token: &str,
+        metrics: Vec<v1::send_feedback_request::Metric>,
+        deadline: Option<Duration>,
+    ) -> Result<view::Accepted, Error> {
+        let message = v1::SendFeedbackRequest { token: token.to_owned(), metrics };
+        let reply = self.router().send_feedback(request(message, deadline)).await;
+        let v1::SendFeedbackResponse {} = reply.map_err(|it| self.error(&it, deadline))?.into_inner();
+        Ok(view::Accepted {})
     }
 
     pub(crate) async fn experts(&self) -> Result<view::Catalog, Error> {
@@ -130,43 +144,53 @@ fn request<T>(message: T, deadline: Option<Duration>) -> Request<T> {
     request
 }
 
-/// A status in words. What the caller did wrong is [`Error::Usage`], everything else [`Error::Failed`].
+/// A status, in words for people and in the words of the contract.
 fn explained(status: &Status, address: &str, deadline: Option<Duration>) -> Error {
+    let (is_usage, trouble) = in_words(status, address, deadline);
+    // tonic says CANCELLED where its own timer fires first.
+    let code = if status.code() == Code::Cancelled { Code::DeadlineExceeded } else { status.code() };
+    Error::Answered(Box::new(Answered { is_usage, failure: view::CallFailure::new(status, code, &trouble), trouble }))
+}
+
+/// Whether the caller did something wrong, and what to tell whoever it is.
+fn in_words(status: &Status, address: &str, deadline: Option<Duration>) -> (bool, Trouble) {
     let reason = errors::reason(status);
     // Statuses that tonic makes at this end carry a cause and no reason of ours.
     let made_here = reason.is_none() && std::error::Error::source(status).is_some();
     match status.code() {
-        Code::Unavailable if made_here => Error::Failed(
-            Trouble::new(format!("no router answers at {address}"))
-                .with_hint("is it running? start it with: consilium up meshes/clinic/mesh.yaml"),
-        ),
-        // tonic says CANCELLED where its own timer fires first.
+        Code::Unavailable if made_here => {
+            let trouble = Trouble::new(format!("no router answers at {address}"))
+                .with_hint("is it running? start it with: consilium up meshes/clinic/mesh.yaml");
+            (false, trouble)
+        }
         Code::DeadlineExceeded | Code::Cancelled => {
             let headline = match deadline {
                 Some(deadline) => format!("no answer within {}", humantime::format_duration(deadline)),
                 None => "no answer within the mesh's deadline".to_owned(),
             };
-            Error::Failed(Trouble::new(headline).with_hint("--deadline gives it more time, for example --deadline 5s"))
+            let hint = "--deadline gives it more time, for example --deadline 5s";
+            (false, Trouble::new(headline).with_hint(hint))
         }
         Code::InvalidArgument => {
             let violations = errors::violations(status);
             let details: Vec<String> = violations.iter().map(|it| format!("{}: {}", it.field, it.problem)).collect();
             // The message repeats the violations, for callers that read nothing else.
-            let headline = if details.is_empty() { status.message() } else { "the router does not take this question" };
-            Error::Usage(Trouble { details, ..Trouble::new(headline) })
+            let headline = if details.is_empty() { status.message() } else { "the router does not take this" };
+            (true, Trouble { details, ..Trouble::new(headline) })
         }
         Code::NotFound => {
-            Error::Usage(Trouble::new(status.message()).with_hint("consilium experts lists who is in the mesh"))
+            (true, Trouble::new(status.message()).with_hint("consilium experts lists who is in the mesh"))
         }
         code => {
             let reason = reason.unwrap_or_else(|| format!("{code:?}"));
             let message = if status.message().is_empty() { code.description() } else { status.message() };
             let trouble = Trouble::new(message).with_detail(reason);
-            Error::Failed(match errors::retry_after(status) {
+            let trouble = match errors::retry_after(status) {
                 Some(after) if after.is_zero() => trouble.with_hint("worth another try at once"),
                 Some(after) => trouble.with_hint(format!("worth another try in {}", humantime::format_duration(after))),
                 None => trouble,
-            })
+            };
+            (false, trouble)
         }
     }
 }

@@ -4,6 +4,8 @@ use std::io;
 
 use consilium_mesh::config::Mistakes;
 
+use crate::view;
+
 /// Why a command did not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -13,8 +15,20 @@ pub enum Error {
     /// What was asked for failed.
     #[error("{}", .0.headline)]
     Failed(Trouble),
+    /// A router said no, or nobody did.
+    #[error("{}", .0.trouble.headline)]
+    Answered(Box<Answered>),
     #[error("the result cannot be written")]
     Output(#[from] io::Error),
+}
+
+/// How a call to a router ended.
+#[derive(Debug)]
+pub struct Answered {
+    /// The same call will fail again.
+    pub(crate) is_usage: bool,
+    pub(crate) trouble: Trouble,
+    pub(crate) failure: view::CallFailure,
 }
 
 /// Something for a person to read: what is wrong, the particulars, and what to do about it.
@@ -60,7 +74,8 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Usage(_) => 2,
-            Error::Failed(_) | Error::Output(_) => 1,
+            Error::Answered(answered) if answered.is_usage => 2,
+            Error::Failed(_) | Error::Answered(_) | Error::Output(_) => 1,
         }
     }
 
@@ -72,7 +87,16 @@ impl Error {
     pub fn trouble(&self) -> Trouble {
         match self {
             Error::Usage(trouble) | Error::Failed(trouble) => trouble.clone(),
+            Error::Answered(answered) => answered.trouble.clone(),
             Error::Output(error) => Trouble::new(self.to_string()).with_detail(error.to_string()),
+        }
+    }
+
+    /// The same for programs.
+    pub(crate) fn failure(&self) -> view::CallFailure {
+        match self {
+            Error::Answered(answered) => answered.failure.clone(),
+            Error::Usage(_) | Error::Failed(_) | Error::Output(_) => view::CallFailure::here(&self.trouble()),
         }
     }
 }

@@ -30,11 +30,16 @@ pub use self::{
 
 /// Does what the command line says. The result goes to `page`, complaints to `complaints`; returns the exit code.
 pub async fn run(cli: Cli, page: &mut Page<'_>, complaints: &mut Page<'_>) -> u8 {
+    let is_for_programs = cli.command.is_for_programs();
     match command::run(cli.command, page).await {
         Ok(exit) => exit.code(),
         Err(error) if error.is_broken_pipe() => 0,
         Err(error) => {
-            complaints.trouble(&error.trouble());
+            if is_for_programs {
+                complaints.failure(&error.failure());
+            } else {
+                complaints.trouble(&error.trouble());
+            }
             error.exit_code()
         }
     }

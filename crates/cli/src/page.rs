@@ -10,6 +10,7 @@ use crate::{
     error::Trouble,
     render,
     text::{Text, Tone},
+    view,
 };
 
 /// What the reader's end can show.
@@ -42,6 +43,11 @@ impl<'a> Page<'a> {
     /// Complains. Where nobody hears it, the exit code is all that is left to say.
     pub fn trouble(&mut self, trouble: &Trouble) {
         let _ = render::trouble(self, trouble);
+    }
+
+    /// The same to a program, as one JSON document.
+    pub(crate) fn failure(&mut self, failure: &view::CallFailure) {
+        let _ = self.json(&serde_json::json!({ "error": failure }));
     }
 
     pub(crate) fn look(&self) -> Look {

@@ -14,6 +14,8 @@ pub(crate) struct Merged {
     pub(crate) answer: Answer,
     /// Whose it is, or the first of those whose it is.
     pub(crate) expert: Arc<str>,
+    /// Which legs of the plan it is made of.
+    pub(crate) legs: Vec<usize>,
     /// Somebody who should have contributed did not.
     pub(crate) partial: bool,
 }
@@ -30,14 +32,15 @@ pub(crate) fn merge(replies: &[Reply], combine: Combine, missing: bool) -> Resul
     let Some((first, best)) = answers.first() else {
         return Err(first_failure(&ordered));
     };
-    let answer = match combine {
-        Combine::Best => (*best).clone(),
+    let (answer, legs) = match combine {
+        Combine::Best => ((*best).clone(), vec![first.leg]),
         Combine::All => {
-            Answer::of_sections(best, answers.iter().map(|(reply, answer)| (&*reply.expert, &*reply.version, *answer)))
+            let sections = answers.iter().map(|(reply, answer)| (&*reply.expert, &*reply.version, *answer));
+            (Answer::of_sections(best, sections), answers.iter().map(|(reply, _)| reply.leg).collect())
         }
     };
     let expert = Arc::clone(&first.expert);
-    Ok(Merged { answer, expert, partial: missing || answers.len() < ordered.len() })
+    Ok(Merged { answer, expert, legs, partial: missing || answers.len() < ordered.len() })
 }
 
 fn first_failure(ordered: &[&Reply]) -> Error {

@@ -13,9 +13,12 @@ use consilium_mesh::{
     config::{self, DNS_LABEL, Mistakes, Overlay, Source, is_dns_label},
     limits::MAX_MESSAGE_BYTES,
     registry,
+    serve::Web,
 };
 use humantime::format_duration;
 use serde::{Deserialize, Serialize};
+
+use crate::feedback;
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:7600";
 const DEFAULT_ADMIN: &str = "127.0.0.1:7601";
@@ -23,6 +26,10 @@ const DEFAULT_DEADLINE: Duration = Duration::from_secs(2);
 const DEFAULT_MAX_DEADLINE: Duration = Duration::from_secs(30);
 const DEFAULT_SETTLE: Duration = Duration::from_secs(2);
 const DEFAULT_GRACE: Duration = Duration::from_secs(20);
+/// Long enough to cost nothing, short enough that routers which were added in the morning have work by noon.
+const DEFAULT_MAX_CONNECTION_AGE: Duration = Duration::from_mins(30);
+/// Below this a client would connect more than it calls.
+const LEAST_CONNECTION_AGE: Duration = Duration::from_secs(1);
 /// A client's metadata and a short text fit; so much of memory is one client's at the most.
 const MESSAGE_BYTES: RangeInclusive<usize> = 64 * 1024..=1024 * 1024 * 1024;
 /// Of `grace`, for the calls that run.
@@ -59,6 +66,14 @@ pub struct Config {
     /// Where instances meet.
     pub registry: registry::Settings,
     pub gate: GateOptions,
+    /// What callers may say about answers.
+    pub feedback: feedback::Settings,
+    /// For browsers; without it the router speaks HTTP/2 only.
+    pub web: Option<Web>,
+    /// After this long, give or take a tenth, a client is asked to connect anew, so that it finds routers that were added
+    /// meanwhile. Calls that run are not touched. Zero: never.
+    #[serde(with = "config::duration")]
+    pub max_connection_age: Duration,
 }
 
 impl Config {
@@ -153,6 +168,12 @@ struct Raw {
     registry: registry::Settings,
     #[serde(default)]
     gate: GateOptions,
+    #[serde(default)]
+    feedback: feedback::Settings,
+    #[serde(default)]
+    web: Option<Web>,
+    #[serde(default, with = "config::duration::option")]
+    max_connection_age: Option<Duration>,
 }
 
 impl Raw {
@@ -177,6 +198,11 @@ impl Raw {
             let problem = format!("{} after a settle of {}", format_duration(grace), format_duration(settle));
             found.add("grace", problem, "at least 1s more than settle, so that running calls get time");
         }
+        let max_connection_age = self.max_connection_age.unwrap_or(DEFAULT_MAX_CONNECTION_AGE);
+        if !max_connection_age.is_zero() && max_connection_age < LEAST_CONNECTION_AGE {
+            let problem = format_duration(max_connection_age).to_string();
+            found.add("max_connection_age", problem, "1s or more, or 0s for never");
+        }
         if listen == admin && listen.port() != 0 {
             found.add("admin", format!("{admin} is where the router listens"), "an address of its own");
         }
@@ -189,6 +215,10 @@ impl Raw {
         }
         let experts = found.experts(base, &self.experts);
         found.mistakes.extend(self.registry.check(file, base));
+        found.mistakes.extend(self.feedback.check(file, base));
+        if let Some(web) = &self.web {
+            found.mistakes.extend(web.check(file));
+        }
         found.mistakes.into_result()?;
         Ok(Config {
             name: self.name,
@@ -204,6 +234,9 @@ impl Raw {
             experts,
             registry: self.registry,
             gate: self.gate,
+            feedback: self.feedback,
+            web: self.web,
+            max_connection_age,
         })
     }
 }

@@ -7,9 +7,10 @@ use tonic::{Code, Status};
 
 /// When somebody may be there again: an expert that restarts takes about so long.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// Violations that a status names. It travels in headers, and a client that gets too many of those closes the
-/// connection instead of reading them.
+/// Violations that a status names, and their bytes. It travels in headers, in the message and twice more in the details, and
+/// clients take 8 KiB of those in all: gRPC's usual limit, beyond which they tell their callers something else instead.
 const MAX_VIOLATIONS: usize = 16;
+const MAX_VIOLATIONS_BYTES: usize = 1536;
 
 /// Why a request has no answer. Never contains the query.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -38,6 +39,14 @@ pub enum Error {
     Failed { expert: String, failure: Box<Failure> },
     #[error("the caller went away")]
     Gone,
+    #[error("this mesh asks for no feedback, so there is nothing to send feedback for")]
+    NoFeedback,
+    #[error("{}", listed(violations))]
+    InvalidToken { violations: Vec<Violation> },
+    #[error("{}", listed(violations))]
+    TokenExpired { violations: Vec<Violation> },
+    #[error("the feedback could not be written down")]
+    FeedbackNotStored,
 }
 
 /// One thing that is wrong with a request.
@@ -130,14 +139,26 @@ impl From<Error> for Status {
                 }
             }
             Error::Gone => Refusal::new(Code::Cancelled, "CALLER_GONE", message).into_status(),
+            Error::NoFeedback => Refusal::new(Code::Unimplemented, "NO_FEEDBACK", message).into_status(),
+            Error::InvalidToken { violations } => {
+                with_violations(Refusal::new(Code::InvalidArgument, "INVALID_TOKEN", message), violations).into_status()
+            }
+            Error::TokenExpired { violations } => {
+                with_violations(Refusal::new(Code::FailedPrecondition, "TOKEN_EXPIRED", message), violations)
+                    .into_status()
+            }
+            Error::FeedbackNotStored => Refusal::new(Code::Unavailable, "FEEDBACK_NOT_STORED", message)
+                .with_retry_after(RETRY_AFTER)
+                .into_status(),
         }
     }
 }
 
 fn with_violations(refusal: Refusal, violations: Vec<Violation>) -> Refusal {
+    let told = told(&violations);
     violations
         .into_iter()
-        .take(MAX_VIOLATIONS)
+        .take(told)
         .fold(refusal, |refusal, violation| refusal.with_violation(violation.field, violation.problem))
 }
 
@@ -147,8 +168,40 @@ fn unknown(model: Option<&str>) -> String {
 }
 
 fn listed(violations: &[Violation]) -> String {
-    let shown = violations.iter().take(MAX_VIOLATIONS).map(|v| format!("{}: {}", v.field, v.problem));
-    let more = violations.len().saturating_sub(MAX_VIOLATIONS);
+    let told = told(violations);
+    let shown = violations.iter().take(told).map(|v| format!("{}: {}", v.field, v.problem));
+    let more = violations.len().saturating_sub(told);
     let rest = (more > 0).then(|| format!("and {more} more"));
     shown.chain(rest).collect::<Vec<_>>().join("; ")
+}
+
+/// How many of them fit into a status; one always does.
+fn told(violations: &[Violation]) -> usize {
+    let sizes = violations.iter().map(|violation| violation.field.len() + violation.problem.len());
+    let sums = sizes.scan(0, |sum, size| {
+        *sum += size;
+        Some(*sum)
+    });
+    sums.take(MAX_VIOLATIONS).take_while(|sum| *sum <= MAX_VIOLATIONS_BYTES).count().max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use consilium_mesh::errors;
+
+    use super::*;
+
+    #[test]
+    fn however_much_is_wrong_a_status_fits_into_the_headers_that_clients_take() {
+        for (count, length, told) in [(64, 120, 11), (64, 1, 16), (3, 40, 3), (2, 2000, 1)] {
+            let violation = Violation::new("options.versions", "v".repeat(length));
+            let status = Status::from(Error::Unknown { violations: vec![violation; count] });
+            assert_eq!(errors::violations(&status).len(), told);
+            let left = count - told;
+            assert_eq!(status.message().ends_with(&format!("and {left} more")), left > 0);
+            let headers = status.into_http::<()>().into_parts().0.headers;
+            let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
+            assert!(bytes < 8192, "{bytes}");
+        }
+    }
 }

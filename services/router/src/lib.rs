@@ -11,6 +11,7 @@ mod catalog;
 mod combine;
 mod config;
 mod error;
+pub mod feedback;
 mod gate;
 mod learn;
 mod metrics;
@@ -90,6 +91,8 @@ pub fn readiness() -> Readiness {
 pub enum Error {
     #[error("the gate cannot be made or fitted")]
     Gate(#[source] consilium_gate::Error),
+    #[error("the router cannot take feedback")]
+    Feedback(#[source] feedback::Error),
     #[error("the router cannot serve")]
     Serve(#[source] serve::Error),
     #[error("the router's tasks ended before it was told to stop")]
@@ -107,11 +110,20 @@ pub async fn run(config: Config, parts: Parts, stop: CancellationToken) -> Resul
 
     let limits = Limits { max_message_bytes: config.max_message_bytes, ..Limits::default() };
     let deadlines = serve::Deadlines { default: config.default_deadline, max: config.max_deadline };
-    let options = serve::Options { name: "router", limits, deadlines, tls: None, reflection: config.reflection };
+    let options = serve::Options {
+        name: "router",
+        limits,
+        deadlines,
+        tls: None,
+        reflection: config.reflection,
+        web: config.web.clone(),
+        max_connection_age: (!config.max_connection_age.is_zero()).then_some(config.max_connection_age),
+    };
     let server = serve::Server::new(listener, options).with_metrics(&metrics).with_health([readiness.clone()]);
     let (in_flight, long_streams) = (server.in_flight(), server.long_streams());
 
     let tasks = TaskTracker::new();
+    let feedback = feedback::Feedback::open(&config, counters.clone(), &tasks).await.map_err(Error::Feedback)?;
     let ending = CancellationToken::new();
     let (published, changes) = watch::channel(catalog.load_full());
     let lines = balance::Lines { news: watch::Sender::default(), tasks: tasks.clone(), stop: ending.clone() };
@@ -146,7 +158,7 @@ pub async fn run(config: Config, parts: Parts, stop: CancellationToken) -> Resul
             max_message_bytes: limits.max_message_bytes,
             ending: long_streams.clone(),
         },
-        router: server::Router { pipeline, tasks: tasks.clone() },
+        router: server::Router { pipeline, feedback, tasks: tasks.clone() },
         catalogs: server::Catalogs { mesh: config.name.clone(), changes, metrics: counters },
     };
     let server = services.on(server, limits);

@@ -1,5 +1,5 @@
 //! Everything that the router counts, with the names and label keys. Labels are bounded: experts come from cards,
-//! outcomes, tiers and codes from enums.
+//! outcomes, tiers and codes from enums, names of feedback from `mesh.yaml`.
 
 use std::{
     fmt,
@@ -11,7 +11,7 @@ use consilium_mesh::metrics::Metrics as Page;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet},
-    metrics::{MetricType, counter::Counter, family::Family},
+    metrics::{MetricType, counter::Counter, family::Family, histogram::Histogram},
 };
 
 use crate::{balance::Health, catalog::Catalog};
@@ -22,14 +22,32 @@ const SLO: &str = "consilium_slo";
 const DECISIONS: &str = "consilium_router_decisions";
 const ATTEMPTS: &str = "consilium_router_attempts";
 const INSTANCES: &str = "consilium_router_instances";
+const FEEDBACK: &str = "consilium_feedback";
+const FEEDBACK_NUMBER: &str = "consilium_feedback_number";
 
 /// The router's counters. Clones share them.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Metrics {
     slo_good: Family<ExpertLabels, Counter>,
     slo_total: Family<ExpertLabels, Counter>,
     decisions: Family<DecisionLabels, Counter>,
     attempts: Family<AttemptLabels, Counter>,
+    feedback: Family<FeedbackLabels, Counter>,
+    feedback_number: Family<FeedbackNumberLabels, Histogram, fn() -> Histogram>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            slo_good: Family::default(),
+            slo_total: Family::default(),
+            decisions: Family::default(),
+            attempts: Family::default(),
+            feedback: Family::default(),
+            // For its sum and its count: what would be good bounds of buckets, only each mesh knows.
+            feedback_number: Family::new_with_constructor(|| Histogram::new([])),
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -48,6 +66,19 @@ struct DecisionLabels {
 struct AttemptLabels {
     expert: String,
     rpc_response_status_code: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FeedbackLabels {
+    expert: String,
+    metric: String,
+    value: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FeedbackNumberLabels {
+    expert: String,
+    metric: String,
 }
 
 /// Counts instances when it is asked for: nothing is left behind of an expert that is gone.
@@ -84,6 +115,9 @@ impl Metrics {
             registry.register(SLO, "Legs that count for their expert's objective", metrics.slo_total.clone());
             registry.register(DECISIONS, "What the gate decided, once per request", metrics.decisions.clone());
             registry.register(ATTEMPTS, "Attempts on instances, retries included", metrics.attempts.clone());
+            registry.register(FEEDBACK, "What callers said about answers", metrics.feedback.clone());
+            let help = "Numbers that callers gave to answers";
+            registry.register(FEEDBACK_NUMBER, help, metrics.feedback_number.clone());
             registry.register_collector(Box::new(Instances { catalog: Arc::downgrade(catalog) }));
         });
         metrics
@@ -111,6 +145,18 @@ impl Metrics {
     pub(crate) fn attempt(&self, expert: &str, code: tonic::Code) {
         let rpc_response_status_code = consilium_mesh::metrics::code_name(code);
         self.attempts.get_or_create(&AttemptLabels { expert: expert.to_owned(), rpc_response_status_code }).inc();
+    }
+
+    /// One word about an answer of `expert`, which is empty for a refusal; `metric` is a declared one.
+    pub(crate) fn feedback(&self, expert: &str, metric: &str, value: &'static str) {
+        let labels = FeedbackLabels { expert: expert.to_owned(), metric: metric.to_owned(), value };
+        self.feedback.get_or_create(&labels).inc();
+    }
+
+    /// One number for an answer of `expert`, with the same limits.
+    pub(crate) fn feedback_number(&self, expert: &str, metric: &str, number: f64) {
+        let labels = FeedbackNumberLabels { expert: expert.to_owned(), metric: metric.to_owned() };
+        self.feedback_number.get_or_create(&labels).observe(number);
     }
 }
 

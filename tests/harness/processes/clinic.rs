@@ -100,6 +100,19 @@ impl Clinic {
         self.starting(&self.etcd.urls()).router(name, &self.table(name)).await
     }
 
+    /// One more router, at an address of its own and with settings of its own, as `key=value`. Returns when it routes like
+    /// the first one.
+    pub async fn another_router_at(&self, name: &str, address: &str, settings: &[&str]) -> Router {
+        let urls = self.etcd.urls();
+        let mut command = self.starting(&urls).router_command_at(&self.table(name), address);
+        for setting in settings {
+            command.args(["--set", setting]);
+        }
+        let router = Router::new(Process::listening(name, command, &self.logs).await).await;
+        router.until_right(&self.right().await).await;
+        router
+    }
+
     /// A load through the first router, counted in the mesh's ledger. Returns when it runs steadily.
     pub async fn load(&self) -> Load {
         let load = Load::start(&self.router.channel, &self.ledger);

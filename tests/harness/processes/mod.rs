@@ -12,6 +12,7 @@ mod lab;
 mod ledger;
 mod load;
 pub mod machine;
+mod practice;
 mod process;
 mod proxy;
 mod report;
@@ -25,6 +26,7 @@ pub use files::QUESTIONS;
 pub use lab::Lab;
 pub use ledger::{Attempt, Effect, Event, Id, Ledger, Outcome, Tally};
 pub use load::Load;
+pub use practice::Practice;
 pub use process::{Listening, Process, Signal, built, target};
 pub use proxy::Proxy;
 pub use report::{Report, Row};
@@ -55,7 +57,7 @@ pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> (
 }
 
 /// A port of loopback that was free a moment ago.
-pub(crate) fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
     listener.local_addr().expect("a bound port has an address").port()
 }

@@ -28,10 +28,19 @@ pub(super) struct Start<'a> {
 
 impl Start<'_> {
     pub(super) async fn router(&self, name: &str, table: &Path) -> Router {
+        Router::new(Process::listening(name, self.router_command(table), self.logs).await).await
+    }
+
+    pub(super) fn router_command(&self, table: &Path) -> Command {
+        self.router_command_at(table, ANY_PORT)
+    }
+
+    /// The same on a port of its own choice.
+    pub(super) fn router_command_at(&self, table: &Path, address: &str) -> Command {
         let mut command = Command::new(built("consilium-router"));
         command.arg(self.dir.join("mesh.yaml")).arg("--table").arg(table);
-        self.both(&mut command, ANY_PORT);
-        Router::new(Process::listening(name, command, self.logs).await).await
+        self.both(&mut command, address);
+        command
     }
 
     pub(super) async fn expert(&self, expert: &str, instance: &str, address: &str) -> Expert {

@@ -1,8 +1,10 @@
-"""How a channel to a router is set up: limits, keepalive, retries. The same for both clients."""
+"""How a channel to a router is set up: security, limits, keepalive, retries. The same for both clients."""
 
 from __future__ import annotations
 
+import re
 from importlib import resources
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from consilium._version import __version__
@@ -10,10 +12,18 @@ from consilium._version import __version__
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import grpc
+
     ChannelOption = tuple[str, str | int]
 
 # A router's reply may hold the answers of four experts, 8 MiB each; gRPC would refuse what is over 4 MiB.
 _MAX_REPLY_BYTES = 32 * 1024 * 1024
+# A query may be 8 MiB long. What does not fit is not kept for another attempt; gRPC would keep 256 KiB.
+_RETRY_BUFFER_BYTES = 9 * 1024 * 1024
+# The details of an error travel as metadata, of which gRPC would refuse what is over 8 KiB.
+_MAX_METADATA_BYTES = 64 * 1024
+
+_HOST_AND_PORT = re.compile(r"(\[[^]]*\]|[^:]*)(?::[0-9]+)?")
 
 
 def options(extra: Sequence[ChannelOption]) -> list[ChannelOption]:
@@ -21,8 +31,14 @@ def options(extra: Sequence[ChannelOption]) -> list[ChannelOption]:
     ours: list[ChannelOption] = [
         ("grpc.primary_user_agent", f"consilium-python/{__version__}"),
         ("grpc.service_config", service_config()),
+        # Whoever may write TXT records for a router's name must not decide about retries.
+        ("grpc.service_config_disable_resolution", 1),
         ("grpc.enable_retries", 1),
+        ("grpc.per_rpc_retry_buffer_size", _RETRY_BUFFER_BYTES),
         ("grpc.max_receive_message_length", _MAX_REPLY_BYTES),
+        # Between the two gRPC would refuse at random.
+        ("grpc.max_metadata_size", _MAX_METADATA_BYTES),
+        ("grpc.absolute_max_metadata_size", _MAX_METADATA_BYTES),
         # A path that swallows packets looks like a slow server. Without pings the connection, and every call on it,
         # would wait for TCP to give up, which takes a quarter of an hour.
         ("grpc.keepalive_time_ms", 20_000),
@@ -39,3 +55,35 @@ def options(extra: Sequence[ChannelOption]) -> list[ChannelOption]:
 def service_config() -> str:
     """The published service config, JSON: use all addresses in turn, try up to 3 times when a router is unavailable."""
     return resources.files("consilium").joinpath("service_config.json").read_text(encoding="utf-8")
+
+
+def check_security(target: str, credentials: grpc.ChannelCredentials | None, *, plaintext: bool) -> None:
+    """Raises `ValueError` if queries would leave this machine in plaintext and nobody has said that they may."""
+    if credentials is not None and plaintext:
+        raise ValueError("either credentials or plaintext=True, not both")
+    if credentials is None and not plaintext and not _on_this_machine(target):
+        raise ValueError(
+            f"without credentials everything would travel to {target} in plaintext: give credentials=…, such as"
+            " grpc.ssl_channel_credentials(), or say plaintext=True"
+        )
+
+
+def _on_this_machine(target: str) -> bool:
+    """Whether a target can only lead to this machine. One that is written in an unusual way counts as elsewhere."""
+    scheme, _, rest = target.partition(":")
+    if scheme in ("unix", "unix-abstract"):
+        return True
+    # `dns://server/name` is left out: what that server says of a name is up to it.
+    addresses = rest.removeprefix("///") if scheme in ("dns", "ipv4", "ipv6") else target
+    return all(_loops_back(address) for address in addresses.split(","))
+
+
+def _loops_back(address: str) -> bool:
+    parts = _HOST_AND_PORT.fullmatch(address)
+    if parts is None:
+        return False
+    host = parts[1].lower()
+    try:
+        return host == "localhost" or ip_address(host.strip("[]")).is_loopback
+    except ValueError:  # A name.
+        return False

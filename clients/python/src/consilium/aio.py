@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, TypeVar
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from grpc.aio import UnaryStreamMultiCallable as _Streaming
     from grpc.aio import UnaryUnaryMultiCallable as _Unary
+    from opentelemetry.propagators.textmap import TextMapPropagator
     from typing_extensions import Self, Unpack
 
     from consilium._calls import Asking, Call
@@ -41,10 +43,15 @@ class AsyncClient:
         target: Where the routers are, as gRPC writes it: `host:port`, or `dns:///name:port` for all of its addresses.
         timeout: Seconds that a call may take, all attempts together, unless it says otherwise. No call has none.
         credentials: Of TLS, such as `grpc.ssl_channel_credentials()`. Without them everything travels in plaintext.
+        plaintext: That this is meant. Not needed where `target` is this machine: `localhost`, 127.0.0.0/8, `[::1]` or
+            `unix:`.
+        propagator: Of OpenTelemetry, for the trace context; otherwise the one that the program has chosen, or else
+            W3C's, without baggage.
         channel_options: More settings for gRPC's channel; they win over those that this package makes.
 
     Raises:
-        ValueError: The timeout is not a positive number.
+        ValueError: The timeout is not a positive number, or neither `credentials` nor `plaintext` is given for a target
+            that is not this machine.
     """
 
     def __init__(
@@ -53,9 +60,13 @@ class AsyncClient:
         *,
         timeout: float = DEFAULT_TIMEOUT,
         credentials: grpc.ChannelCredentials | None = None,
+        plaintext: bool = False,
+        propagator: TextMapPropagator | None = None,
         channel_options: Sequence[ChannelOption] = (),
     ) -> None:
-        self._calls = Calls(timeout)
+        self._calls = Calls(timeout, propagator)
+        self._closed = False
+        _channel.check_security(target, credentials, plaintext=plaintext)
         options = _channel.options(channel_options)
         if credentials is None:
             self._channel = grpc.aio.insecure_channel(target, options)
@@ -75,7 +86,7 @@ class AsyncClient:
         Raises:
             ConsiliumError: The call failed. A refusal is no failure: see `reply.decision.outcome`.
         """
-        return await _finished(self._dispatch, self._calls.ask(query, **said))
+        return await self._finished(self._dispatch, self._calls.ask(query, **said))
 
     async def explain(self, query: str | types_pb2.Query, **said: Unpack[Asking]) -> router_pb2.ExplainResponse:
         """What `ask` would do with the same arguments, and why, without asking any expert.
@@ -83,15 +94,20 @@ class AsyncClient:
         Raises:
             ConsiliumError: The call failed.
         """
-        return await _finished(self._explain, self._calls.explain(query, **said))
+        return await self._finished(self._explain, self._calls.explain(query, **said))
 
     def stream(self, query: str | types_pb2.Query, **said: Unpack[Asking]) -> AsyncStream:
         """Asks, and gives events as they happen: the decision, pieces of text, each expert's reply, and the end.
 
         The deadline is that of the whole stream. Errors are raised by the iteration.
+
+        Raises:
+            ConsiliumError: The client is closed.
         """
         call = self._calls.stream(query, **said)
-        return AsyncStream(self._stream(call.request, timeout=call.timeout, metadata=call.metadata))
+        if self._closed:
+            raise errors.closed()
+        return AsyncStream(self._stream(call.request, timeout=call.timeout, metadata=call.metadata), self)
 
     async def feedback(
         self,
@@ -99,6 +115,7 @@ class AsyncClient:
         metrics: Mapping[str, bool | float | str],
         *,
         timeout: float | None = None,
+        metadata: Mapping[str, str | bytes] | None = None,
     ) -> router_pb2.SendFeedbackResponse:
         """Says how good an answer was: `await client.feedback(reply, {"helpful": True, "rating": 4})`.
 
@@ -106,14 +123,17 @@ class AsyncClient:
             about: The reply, the `Done` of a stream, or the `feedback_token` that either had.
             metrics: What the mesh declares under `feedback`, by name.
             timeout: Seconds, instead of the client's own.
+            metadata: What gRPC is to send along, as in `Asking`.
 
         Raises:
             ConsiliumError: The call failed; `violations` names the metrics that were wrong.
         """
-        return await _finished(self._send_feedback, self._calls.feedback(about, metrics, timeout))
+        call = self._calls.feedback(about, metrics, timeout, metadata)
+        return await self._finished(self._send_feedback, call)
 
     async def close(self) -> None:
-        """Closes the connection and cancels the calls that still run."""
+        """Closes the connection. Calls that still run, and those made later, fail as `CANCELLED`."""
+        self._closed = True
         await self._channel.close()
 
     async def __aenter__(self) -> Self:
@@ -123,6 +143,20 @@ class AsyncClient:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.close()
+
+    async def _finished(self, method: _Unary[Request, Reply], call: Call[Request]) -> Reply:
+        if self._closed:
+            raise errors.closed()
+        before = _cancellations()
+        try:
+            return await method(call.request, timeout=call.timeout, metadata=call.metadata)
+        except asyncio.CancelledError as error:
+            # Closing the channel cancels in the same way as cancelling the task does.
+            if self._closed and _cancellations() == before:
+                raise errors.closed() from error
+            raise
+        except grpc.RpcError as error:
+            raise errors.from_rpc(error) from error
 
 
 class AsyncStream(AsyncIterator[router_pb2.StreamDispatchResponse]):
@@ -138,19 +172,26 @@ class AsyncStream(AsyncIterator[router_pb2.StreamDispatchResponse]):
     def __init__(
         self,
         call: grpc.aio.UnaryStreamCall[router_pb2.StreamDispatchRequest, router_pb2.StreamDispatchResponse],
+        client: AsyncClient,
     ) -> None:
         self._call = call
+        self._client = client
         self._events = call.__aiter__()
         self._closed = False
 
     async def __anext__(self) -> router_pb2.StreamDispatchResponse:
         if self._closed:
             raise StopAsyncIteration
+        before = _cancellations()
         try:
             return await self._events.__anext__()
-        except asyncio.CancelledError:
-            if self._closed:  # By another task, while this one waited for an event.
-                raise StopAsyncIteration from None
+        except asyncio.CancelledError as error:
+            # By another task, while this one waited for an event; or it is this one that somebody cancels.
+            if _cancellations() == before:
+                if self._closed:
+                    raise StopAsyncIteration from None
+                if self._client._closed:
+                    raise errors.closed() from error
             raise
         except grpc.RpcError as error:
             raise errors.from_rpc(error) from error
@@ -174,8 +215,9 @@ class AsyncStream(AsyncIterator[router_pb2.StreamDispatchResponse]):
         self.close()
 
 
-async def _finished(method: _Unary[Request, Reply], call: Call[Request]) -> Reply:
-    try:
-        return await method(call.request, timeout=call.timeout, metadata=call.metadata)
-    except grpc.RpcError as error:
-        raise errors.from_rpc(error) from error
+def _cancellations() -> int:
+    """How often this task was cancelled. Python 3.10 does not know, so there what was closed counts for more."""
+    if sys.version_info < (3, 11):
+        return 0
+    task = asyncio.current_task()
+    return task.cancelling() if task is not None else 0

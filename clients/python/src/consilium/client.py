@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 import grpc
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from grpc import UnaryStreamMultiCallable as _Streaming
     from grpc import UnaryUnaryMultiCallable as _Unary
+    from opentelemetry.propagators.textmap import TextMapPropagator
     from typing_extensions import Self, Unpack
 
     from consilium._calls import Asking, Call
@@ -37,10 +39,15 @@ class Client:
         target: Where the routers are, as gRPC writes it: `host:port`, or `dns:///name:port` for all of its addresses.
         timeout: Seconds that a call may take, all attempts together, unless it says otherwise. No call has none.
         credentials: Of TLS, such as `grpc.ssl_channel_credentials()`. Without them everything travels in plaintext.
+        plaintext: That this is meant. Not needed where `target` is this machine: `localhost`, 127.0.0.0/8, `[::1]` or
+            `unix:`.
+        propagator: Of OpenTelemetry, for the trace context; otherwise the one that the program has chosen, or else
+            W3C's, without baggage.
         channel_options: More settings for gRPC's channel; they win over those that this package makes.
 
     Raises:
-        ValueError: The timeout is not a positive number.
+        ValueError: The timeout is not a positive number, or neither `credentials` nor `plaintext` is given for a target
+            that is not this machine.
     """
 
     def __init__(
@@ -49,9 +56,13 @@ class Client:
         *,
         timeout: float = DEFAULT_TIMEOUT,
         credentials: grpc.ChannelCredentials | None = None,
+        plaintext: bool = False,
+        propagator: TextMapPropagator | None = None,
         channel_options: Sequence[ChannelOption] = (),
     ) -> None:
-        self._calls = Calls(timeout)
+        self._calls = Calls(timeout, propagator)
+        self._closed = False
+        _channel.check_security(target, credentials, plaintext=plaintext)
         options = _channel.options(channel_options)
         if credentials is None:
             self._channel = grpc.insecure_channel(target, options)
@@ -71,7 +82,7 @@ class Client:
         Raises:
             ConsiliumError: The call failed. A refusal is no failure: see `reply.decision.outcome`.
         """
-        return _finished(self._dispatch, self._calls.ask(query, **said))
+        return self._finished(self._dispatch, self._calls.ask(query, **said))
 
     def explain(self, query: str | types_pb2.Query, **said: Unpack[Asking]) -> router_pb2.ExplainResponse:
         """What `ask` would do with the same arguments, and why, without asking any expert.
@@ -79,15 +90,19 @@ class Client:
         Raises:
             ConsiliumError: The call failed.
         """
-        return _finished(self._explain, self._calls.explain(query, **said))
+        return self._finished(self._explain, self._calls.explain(query, **said))
 
     def stream(self, query: str | types_pb2.Query, **said: Unpack[Asking]) -> Stream:
         """Asks, and gives events as they happen: the decision, pieces of text, each expert's reply, and the end.
 
         The deadline is that of the whole stream. Errors are raised by the iteration.
+
+        Raises:
+            ConsiliumError: The client is closed.
         """
         call = self._calls.stream(query, **said)
-        return Stream(self._stream(call.request, timeout=call.timeout, metadata=call.metadata))
+        with self._open():
+            return Stream(self._stream(call.request, timeout=call.timeout, metadata=call.metadata))
 
     def feedback(
         self,
@@ -95,6 +110,7 @@ class Client:
         metrics: Mapping[str, bool | float | str],
         *,
         timeout: float | None = None,
+        metadata: Mapping[str, str | bytes] | None = None,
     ) -> router_pb2.SendFeedbackResponse:
         """Says how good an answer was: `client.feedback(reply, {"helpful": True, "rating": 4})`.
 
@@ -102,14 +118,17 @@ class Client:
             about: The reply, the `Done` of a stream, or the `feedback_token` that either had.
             metrics: What the mesh declares under `feedback`, by name.
             timeout: Seconds, instead of the client's own.
+            metadata: What gRPC is to send along, as in `Asking`.
 
         Raises:
             ConsiliumError: The call failed; `violations` names the metrics that were wrong.
         """
-        return _finished(self._send_feedback, self._calls.feedback(about, metrics, timeout))
+        call = self._calls.feedback(about, metrics, timeout, metadata)
+        return self._finished(self._send_feedback, call)
 
     def close(self) -> None:
-        """Closes the connection and cancels the calls that still run."""
+        """Closes the connection. Calls that still run, and those made later, fail as `CANCELLED`."""
+        self._closed = True
         self._channel.close()
 
     def __enter__(self) -> Self:
@@ -119,6 +138,25 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def _finished(self, method: _Unary[Request, Reply], call: Call[Request]) -> Reply:
+        with self._open():
+            try:
+                return method(call.request, timeout=call.timeout, metadata=call.metadata)
+            except grpc.RpcError as error:
+                raise errors.from_rpc(error) from error
+
+    @contextmanager
+    def _open(self) -> Iterator[None]:
+        """Around the start of a call, for which a closed channel has an error of Python's."""
+        if self._closed:
+            raise errors.closed()
+        try:
+            yield
+        except ValueError as error:
+            if self._closed:  # By another thread, since it was looked at.
+                raise errors.closed() from error
+            raise
 
 
 class Stream(Iterator[router_pb2.StreamDispatchResponse]):
@@ -157,10 +195,3 @@ class Stream(Iterator[router_pb2.StreamDispatchResponse]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _finished(method: _Unary[Request, Reply], call: Call[Request]) -> Reply:
-    try:
-        return method(call.request, timeout=call.timeout, metadata=call.metadata)
-    except grpc.RpcError as error:
-        raise errors.from_rpc(error) from error

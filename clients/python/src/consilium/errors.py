@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grpc
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 _DOMAIN = "consilium.dev"
 _DETAILS = "grpc-status-details-bin"
 _REQUEST_ID = "consilium-request-id"
+_PUSHBACK = "grpc-retry-pushback-ms"
 
 
 class Violation(NamedTuple):
@@ -26,7 +28,7 @@ class Violation(NamedTuple):
 
 
 class ConsiliumError(Exception):
-    """A call failed. `__cause__` is gRPC's own error.
+    """A call failed. `__cause__` is gRPC's own error; a client that was closed before has none.
 
     A refusal is no error: when nobody in the mesh knows the subject, the reply says so in `reply.decision.outcome`.
 
@@ -69,14 +71,17 @@ class ConsiliumError(Exception):
         self.violations = tuple(violations)
         self.retry_after = retry_after
         self.metadata = dict(metadata or {})
+        self._forbidden = False
 
     @property
     def retryable(self) -> bool:
-        """Whether the same call may succeed later or elsewhere: no router was reached, or the server says so itself.
+        """Whether the same call may succeed later or elsewhere: the server says so, or none of ours was reached.
 
-        The attempts that the service config allows have been made by then.
+        False in any case if a server has said that there is no use. The attempts that the service config allows have
+        been made by then.
         """
-        return self.retry_after is not None or self.code is grpc.StatusCode.UNAVAILABLE
+        nobody_there = self.code is grpc.StatusCode.UNAVAILABLE and self.reason is None
+        return not self._forbidden and (self.retry_after is not None or nobody_there)
 
     def __str__(self) -> str:
         """`CODE REASON: message (request …)`. The servers' messages name the fields that were wrong."""
@@ -98,7 +103,20 @@ def from_rpc(error: grpc.RpcError) -> ConsiliumError:
     )
     for detail in _details(trailers.get(_DETAILS)):
         _add(read, detail)
+    if _forbids_retries(trailers) or _forbids_retries(headers):
+        read.retry_after, read._forbidden = None, True
     return read
+
+
+def closed() -> ConsiliumError:
+    """A call of a client that is closed."""
+    return ConsiliumError(grpc.StatusCode.CANCELLED, "the client is closed")
+
+
+def _forbids_retries(metadata: Mapping[str, str | bytes]) -> bool:
+    """Whether a server asks that nobody tries again: to gRPC, whatever is no number of milliseconds says so."""
+    pushback = metadata.get(_PUSHBACK)
+    return pushback is not None and re.fullmatch("[0-9]+", str(pushback)) is None
 
 
 def _add(error: ConsiliumError, detail: Any) -> None:  # noqa: ANN401 -- google.protobuf.any_pb2.Any

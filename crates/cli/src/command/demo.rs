@@ -73,7 +73,8 @@ async fn show(mesh: &Mesh, questions: Vec<Question>, json: bool, page: &mut Page
     }
     let mut answered = Vec::new();
     for (index, question) in questions.into_iter().enumerate() {
-        let call = Call { query: question.query(), options: v1::DispatchOptions::default(), deadline: None };
+        let (context, options) = (v1::CallContext::default(), v1::DispatchOptions::default());
+        let call = Call { query: question.query(), context, options, deadline: None };
         let reply = client.dispatch(call).await.map_err(|error| in_words(&error));
         let one = Answered::new(question, reply);
         if !json {

@@ -1,19 +1,12 @@
 //! `consilium explain`: whom a question would go to, and why.
 
 use super::Exit;
-use crate::{
-    args,
-    client::{Call, Client},
-    error::Error,
-    page::Page,
-    progress::Progress,
-    render,
-};
+use crate::{args, client::Client, error::Error, page::Page, progress::Progress, render};
 
 pub(crate) async fn run(args: &args::Explain, page: &mut Page<'_>) -> Result<Exit, Error> {
     let question = &args.question;
     let client = Client::new(&question.router.address)?;
-    let call = Call { query: question.query(), options: question.options(), deadline: question.deadline };
+    let call = question.call();
     let waiting = Progress::spinner_only().step("asking");
     let reply = client.explain(call).await;
     drop(waiting);

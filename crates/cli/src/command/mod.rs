@@ -5,6 +5,7 @@ pub(crate) mod check;
 pub(crate) mod demo;
 pub(crate) mod experts;
 pub(crate) mod explain;
+pub(crate) mod feedback;
 pub(crate) mod models;
 pub(crate) mod retire;
 pub(crate) mod up;
@@ -43,6 +44,7 @@ pub(crate) async fn run(command: Command, page: &mut Page<'_>) -> Result<Exit, E
         Command::Demo(args) => demo::run(&args, page).await,
         Command::Ask(args) => ask::run(&args, page).await,
         Command::Explain(args) => explain::run(&args, page).await,
+        Command::Feedback(args) => feedback::run(&args, page).await,
         Command::Experts(args) => experts::run(&args, page).await,
         Command::Models(args) => models::run(&args, page),
         Command::Check(args) => check::run(args, page),

@@ -82,6 +82,10 @@ pub(crate) struct Done {
     pub(crate) feedback_token: String,
 }
 
+/// The reply to feedback, which says nothing but that it came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) struct Accepted {}
+
 impl Dispatch {
     pub(crate) fn new(reply: v1::DispatchResponse, round_trip: Duration) -> Self {
         Self {

@@ -9,6 +9,7 @@ mod answer;
 mod catalog;
 mod decision;
 mod dispatch;
+mod failure;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -18,7 +19,8 @@ pub(crate) use self::{
     answer::{Answer, Body, Classification, Head, Passage, Source},
     catalog::{Catalog, Expert, Instance, Slo},
     decision::{Candidate, Decision, Dimension, Explanation, Leg, Plan, Value},
-    dispatch::{Dispatch, Event, Reply},
+    dispatch::{Accepted, Dispatch, Event, Reply},
+    failure::CallFailure,
 };
 
 /// Milliseconds with the microseconds behind the point: what a duration can be read and compared as.

@@ -274,6 +274,17 @@ fn nobody_to_ask_is_a_failure_with_a_hint() {
     assert!(err.contains(&format!("no router answers at {address}")), "{err}");
     assert!(err.contains("hint: is it running?"), "{err}");
     assert_eq!(said(&["ask"]).0, Some(2));
+
+    for command in
+        [&["ask", "may I?"][..], &["explain", "may I?"], &["experts"], &["feedback", "token", "helpful=true"]]
+    {
+        let (code, out, err) = said(&[command, &["--json", "--router", &address.to_string()]].concat());
+        assert_eq!((code, out.as_str()), (Some(1), ""));
+        let error = serde_json::from_str::<serde_json::Value>(&err).unwrap()["error"].take();
+        assert_eq!(error["code"], "UNAVAILABLE");
+        assert_eq!(error["message"], format!("no router answers at {address}"));
+        assert!(error["reason"].is_null() && error["request_id"].is_null(), "{error}");
+    }
 }
 
 /// Lines are broken where the page ends, which depends on how long the directory's name is.

@@ -5,7 +5,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{files::Files, said};
 
@@ -67,6 +67,7 @@ fn a_mesh_is_asked_watched_and_stopped() {
     answers_and_refusals(&up);
     catalogue(&up);
     wrong_questions(&up);
+    feedback(&up);
     taken_port(&files, &up);
 
     let killed = Command::new("kill").args(["-TERM", &up.child.id().to_string()]).status().unwrap();
@@ -117,6 +118,25 @@ fn wrong_questions(up: &Up) {
     let (code, _, err) = up.said(&["ask", "is an apple red", "--expert", "vegetables"]);
     assert_eq!(code, Some(2));
     assert!(err.contains("vegetables"), "{err}");
+    let (code, out, err) = up.said(&["ask", "", "--pin", "fruit=7", "--request-id", "r-1", "--top-k", "99", "--json"]);
+    assert_eq!((code, out.as_str()), (Some(2), ""));
+    let error = serde_json::from_str::<Value>(&err).unwrap()["error"].take();
+    assert_eq!((&error["code"], &error["reason"]), (&json!("INVALID_ARGUMENT"), &json!("INVALID_REQUEST")));
+    assert_eq!(error["request_id"], "r-1");
+    let fields: Vec<_> = error["violations"].as_array().unwrap().iter().map(|it| &it["field"]).collect();
+    assert_eq!(fields, ["query.text", "options.top_k"]);
+    assert_eq!(error["retry_after_ms"], Value::Null);
+}
+
+fn feedback(up: &Up) {
+    // This mesh declares no metrics.
+    let (code, _, err) = up.said(&["feedback", "a-token", "helpful=true"]);
+    assert_eq!(code, Some(1));
+    assert!(err.contains("NO_FEEDBACK"), "{err}");
+    let (code, out, err) = up.said(&["feedback", "a-token", "helpful=true", "rating=4", "--json"]);
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    let error = serde_json::from_str::<Value>(&err).unwrap()["error"].take();
+    assert_eq!((&error["code"], &error["reason"]), (&json!("UNIMPLEMENTED"), &json!("NO_FEEDBACK")));
 }
 
 fn taken_port(files: &Files, up: &Up) {

@@ -1,5 +1,5 @@
 //! Every call has a deadline: the client's `grpc-timeout` up to a maximum, else a default. A unary call that misses it
-//! is answered `DEADLINE_EXCEEDED` and its future is dropped; streams check for themselves.
+//! is answered `DEADLINE_EXCEEDED` and its future is dropped; streams that have begun check for themselves.
 //!
 //! tonic has a timeout of its own around this layer, which reads the same header and answers `CANCELLED`. Ours wins
 //! because its timer is made inside `call()`, that is, before tonic makes its own, and is polled first.
@@ -112,8 +112,9 @@ impl<S: Service<Request, Response = Response>> Service<Request> for WithDeadline
         }
         let deadline = Deadline(Instant::now() + timeout);
         request.extensions_mut().insert(deadline);
-        // A stream is bounded until its first message can come, and only where tonic would do so anyway, wrongly.
-        if self.layer.methods.is_streaming(request.uri().path()) && asked.is_none() {
+        // A stream of replies is bounded until it begins: a request that never ends would else keep its place for ever. A
+        // stream of requests begins when its client has something to say, so only where tonic would bound it anyway, wrongly.
+        if self.layer.methods.takes_stream(request.uri().path()) && asked.is_none() {
             return Bounded::Free { call: self.inner.call(request) };
         }
         let timer = sleep_until(deadline.0);

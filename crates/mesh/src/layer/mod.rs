@@ -8,6 +8,7 @@ pub(crate) mod metrics;
 mod outcome;
 pub(crate) mod panics;
 pub(crate) mod shed;
+pub(crate) mod web;
 
 pub use deadline::Deadline;
 

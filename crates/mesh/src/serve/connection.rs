@@ -14,26 +14,40 @@ use tokio::{
     net::TcpStream,
     time::{Sleep, sleep},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
 use crate::limits::HANDSHAKE_TIMEOUT;
+
+/// As long as the words with which an HTTP/2 client begins. HTTP/1 is told from it by the first byte that differs, and
+/// no request of HTTP/1 is shorter.
+const BEGINNING: usize = 24;
 
 pub(crate) struct Connection {
     stream: TcpStream,
     cut: BoxFuture<'static, ()>,
     is_cut: bool,
-    /// Until the first byte. Pings find dead peers, but only after the HTTP/2 handshake.
-    silence: Option<Pin<Box<Sleep>>>,
+    /// Until the peer has begun. Pings find dead peers, and HTTP/1 bounds the time of a request's head, but both only after
+    /// it is known which of the two is spoken.
+    beginning: Option<Beginning>,
+    /// Tells that this connection is no more.
+    _gone: DropGuard,
+}
+
+struct Beginning {
+    missing: usize,
+    timeout: Pin<Box<Sleep>>,
 }
 
 impl Connection {
-    pub(crate) fn new(stream: TcpStream, cut: &CancellationToken) -> Self {
+    /// `cut` ends it, and it cancels `gone` when it has ended.
+    pub(crate) fn new(stream: TcpStream, cut: &CancellationToken, gone: &CancellationToken) -> Self {
         Self {
             stream,
             cut: Box::pin(cut.clone().cancelled_owned()),
             is_cut: false,
-            silence: Some(Box::pin(sleep(HANDSHAKE_TIMEOUT))),
+            beginning: Some(Beginning { missing: BEGINNING, timeout: Box::pin(sleep(HANDSHAKE_TIMEOUT)) }),
+            _gone: gone.clone().drop_guard(),
         }
     }
 
@@ -49,11 +63,15 @@ impl AsyncRead for Connection {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.check(cx)?;
+        let before = buf.filled().len();
         let read = Pin::new(&mut this.stream).poll_read(cx, buf);
-        if read.is_ready() {
-            this.silence = None;
-        } else if this.silence.as_mut().is_some_and(|silence| silence.as_mut().poll(cx).is_ready()) {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        if let Some(beginning) = &mut this.beginning {
+            beginning.missing = beginning.missing.saturating_sub(buf.filled().len() - before);
+            if beginning.missing == 0 {
+                this.beginning = None;
+            } else if read.is_pending() && beginning.timeout.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
         }
         read
     }

@@ -2,22 +2,23 @@
 //! reflection where wanted, and a stop that is bounded.
 
 mod connection;
+mod connections;
+pub(crate) mod web;
 
 use std::{convert::Infallible, io, net::SocketAddr, time::Duration};
 
-use futures::TryFutureExt;
 use tokio::net::TcpListener;
-use tokio_stream::StreamExt;
 use tokio_util::sync::CancellationToken;
 use tonic::{
     body::Body,
     server::NamedService,
     service::RoutesBuilder,
-    transport::{Certificate, Identity, ServerTlsConfig, server::TcpIncoming},
+    transport::{Certificate, Identity, ServerTlsConfig},
 };
 use tower::{Service, ServiceBuilder};
 
-use self::connection::Connection;
+use self::connections::Connections;
+pub use self::web::Web;
 pub use crate::layer::{deadline::Deadlines, shed::InFlight};
 use crate::{
     health::{HealthService, Readiness},
@@ -28,6 +29,7 @@ use crate::{
         long_streams::LongStreamsLayer,
         metrics::MetricsLayer,
         shed::{Room, ShedLayer},
+        web::WebLayer,
     },
     limits::{self, Limits},
     methods::Methods,
@@ -44,6 +46,11 @@ pub struct Options {
     pub tls: Option<ServerTls>,
     /// Serves reflection v1 and v1alpha for the services that were added.
     pub reflection: bool,
+    /// Serves gRPC-Web beside gRPC, and HTTP/1.1 beside HTTP/2.
+    pub web: Option<Web>,
+    /// After this long, give or take a tenth, a connection's client is asked to make another one; calls that run on it are
+    /// not touched.
+    pub max_connection_age: Option<Duration>,
 }
 
 impl Default for Options {
@@ -54,6 +61,8 @@ impl Default for Options {
             deadlines: Deadlines::default(),
             tls: None,
             reflection: false,
+            web: None,
+            max_connection_age: None,
         }
     }
 }
@@ -83,8 +92,6 @@ pub enum Error {
     Tls(#[source] tonic::transport::Error),
     #[error("the listener has no address")]
     Listener(#[source] io::Error),
-    #[error("the server stopped listening")]
-    Transport(#[source] tonic::transport::Error),
 }
 
 /// A server in the making.
@@ -179,7 +186,7 @@ impl Server {
     /// running calls. What still runs then is cut off.
     ///
     /// # Errors
-    /// [`Error`] when it cannot start, or the transport fails.
+    /// [`Error`] when it cannot start.
     pub async fn serve(self, stop: CancellationToken, grace: Duration) -> Result<(), Error> {
         let methods = Methods::read(self.descriptors.iter().copied())?;
         let transport = self.transport()?;
@@ -187,12 +194,16 @@ impl Server {
         if options.reflection {
             reflect(&mut routes, &services, &descriptors)?;
         }
-        let Options { name, limits, deadlines, .. } = options;
+        let Options { name, limits, deadlines, web, max_connection_age, .. } = options;
+        let web = web.map(|web| WebLayer::new(web.allowed(), limits.max_header_list_bytes));
         let rpc = metrics.rpc().clone();
         let calls = Room { server: name, max: limits.max_in_flight, taken: in_flight, metrics: rpc.clone() };
         let stack = ServiceBuilder::new()
             // Outermost: whatever panics further in ends one call, not a connection that carries many.
             .layer(CatchPanicLayer { server: name, metrics: rpc.clone() })
+            // Where browsers may call. Outside of all that knows calls: further in, a browser's call is gRPC like any
+            // other, with a deadline, a place and a status in its trailers; and what is no call is not counted as one.
+            .option_layer(web)
             // Before anything refuses, so that refusals are seen too. Trace context will be read here.
             .layer(LogLayer { server: name, methods: methods.clone() })
             // Counts everything that was logged: the two never disagree.
@@ -212,42 +223,23 @@ impl Server {
         let cut = CancellationToken::new();
         // Also when this future is dropped: no connection outlives its server.
         let _cut_at_the_end = cut.clone().drop_guard();
-        let incoming = {
-            let cut = cut.clone();
-            // `Server::tcp_nodelay` does nothing for a given listener: without this line p99 is 44 ms.
-            TcpIncoming::from(listener).with_nodelay(Some(true)).then(move |accepted| {
-                let cut = cut.clone();
-                async move {
-                    if let Err(error) = &accepted {
-                        tracing::warn!(server = name, %error, "cannot accept a connection");
-                        // Out of file descriptors the next attempt fails at once: do not spin.
-                        tokio::time::sleep(Duration::from_millis(20)).await;
-                    }
-                    accepted.map(|stream| Connection::new(stream, &cut))
-                }
-            })
-        };
-        let stopping = {
-            let stop = stop.clone();
-            async move {
-                stop.cancelled().await;
-                long_streams.cancel();
-            }
-        };
-        let served = transport.serve_with_incoming_shutdown(stack, incoming, stopping).map_err(Error::Transport);
+        let connections = Connections { server: name, transport, stack, max_age: max_connection_age, cut: cut.clone() };
+        let served = connections.serve(listener, &stop, &long_streams);
         tokio::pin!(served);
         tokio::select! {
-            served = &mut served => return served,
+            () = &mut served => return Ok(()),
             () = async { stop.cancelled().await; tokio::time::sleep(grace).await } => {}
         }
         tracing::warn!(server = name, "calls were still running when the time to stop was over: cutting them off");
         cut.cancel();
-        served.await
+        served.await;
+        Ok(())
     }
 
     fn transport(&self) -> Result<tonic::transport::Server, Error> {
         let limits = self.options.limits;
         let transport = tonic::transport::Server::builder()
+            .accept_http1(self.options.web.is_some())
             .max_concurrent_streams(limits.max_streams)
             .http2_max_header_list_size(limits.max_header_list_bytes)
             .initial_stream_window_size(limits::STREAM_WINDOW_BYTES)

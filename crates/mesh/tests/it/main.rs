@@ -12,3 +12,5 @@ mod serve;
 mod support;
 #[cfg(test)]
 mod tls;
+#[cfg(test)]
+mod web;

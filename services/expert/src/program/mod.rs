@@ -57,7 +57,8 @@ pub async fn run(args: Args) -> Result<(), Error> {
     let store = Store::open(StoreOptions { onnxruntime: Some(onnxruntime), cores: None }).map_err(unusable)?;
     let mut options = settings.options(expert);
     options.metrics = metrics;
-    let ran = serve(options, ports, &store, registry, stop.asked.clone()).await;
+    // On the heap, because everything that an expert is made of is in this future.
+    let ran = Box::pin(serve(options, ports, &store, registry, stop.asked.clone())).await;
     if timeout(ENGINES_END, store.close()).await.is_err() {
         tracing::warn!("the engines were still busy at the end");
     }

@@ -49,6 +49,17 @@ fn mistakes_of_the_registry_come_with_the_others() {
 }
 
 #[test]
+fn mistakes_of_the_feedback_come_with_the_others() {
+    let feedback = "feedback: {metrics: {Good: {kind: star}, ok: {kind: boolean}}, key_file: none/key, window: 0s}";
+    let mistakes = load(&format!("{ALONE}\nlisten: here\n{feedback}")).expect_err("all wrong");
+    let expected = ["listen", "feedback.metrics", "feedback.metrics.Good.kind", "feedback.key_file", "feedback.window"];
+    assert_eq!(paths(mistakes), expected);
+    let config = load(&format!("{ALONE}\nfeedback: {{metrics: {{ok: {{kind: boolean}}}}, key_file: key}}"));
+    let settings = config.expect("nothing is wrong").feedback;
+    assert!(settings.key_file.is_some_and(|path| path.is_absolute()) && settings.metrics.contains_key("ok"));
+}
+
+#[test]
 fn messages_have_a_size_that_a_machine_can_hold() {
     let size =
         |bytes: &str| load(&format!("{ALONE}\nmax_message_bytes: {bytes}")).map(|config| config.max_message_bytes);
@@ -58,4 +69,25 @@ fn messages_have_a_size_that_a_machine_can_hold() {
     for wrong in ["65535", "1073741825"] {
         assert_eq!(paths(size(wrong).expect_err("that is too little or too much")), ["max_message_bytes"]);
     }
+}
+
+#[test]
+fn pages_of_browsers_call_only_where_their_origins_are_named() {
+    assert_eq!(load(ALONE).expect("nothing is wrong").web, None);
+    let origins = |list: &str| load(&format!("{ALONE}\nweb: {{origins: {list}}}"));
+    let right = origins("['http://localhost:8080', 'https://desk.example.org']").expect("two origins");
+    assert_eq!(right.web.expect("it is there").origins.len(), 2);
+    let wrong =
+        origins("['http://localhost:8080/', 'https://desk.example.org', '*', desk]").expect_err("three mistakes");
+    assert_eq!(paths(wrong), ["web.origins[0]", "web.origins[2]", "web.origins[3]"]);
+    assert_eq!(paths(origins("[]").expect_err("nobody could call")), ["web.origins"]);
+}
+
+#[test]
+fn connections_grow_half_an_hour_old_unless_set_otherwise() {
+    let age = |age: &str| load(&format!("{ALONE}\nmax_connection_age: {age}")).map(|config| config.max_connection_age);
+    assert_eq!(load(ALONE).expect("nothing is wrong").max_connection_age, Duration::from_mins(30));
+    assert_eq!(age("0s").expect("that is never"), Duration::ZERO);
+    assert_eq!(age("1s").expect("that is the least"), Duration::from_secs(1));
+    assert_eq!(paths(age("999ms").expect_err("too little")), ["max_connection_age"]);
 }

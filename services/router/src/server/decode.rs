@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 
 use consilium_gate::{Caller, Query};
-use consilium_proto::v1;
+use consilium_proto::v1::{self, send_feedback_request};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::{
     admission::{Options, Request},
     error::{Error, Violation},
+    feedback::{Message, Said, Value},
     wire::{Combine, Payload},
 };
 
@@ -38,6 +39,18 @@ pub(super) fn request(
     };
     let id = context.request_id.clone();
     Ok(Request { id, query: seen, payload: Payload::new(query, context), options: self::options(options)?, deadline })
+}
+
+/// Nothing can be wrong with its shape.
+pub(super) fn feedback(request: v1::SendFeedbackRequest) -> Message {
+    let v1::SendFeedbackRequest { token, metrics } = request;
+    let value = |value| match value {
+        send_feedback_request::metric::Value::Boolean(boolean) => Value::Boolean(boolean),
+        send_feedback_request::metric::Value::Number(number) => Value::Number(number),
+        send_feedback_request::metric::Value::Text(text) => Value::Text(text),
+    };
+    let said = |send_feedback_request::Metric { name, value: given }| Said { name, value: given.map(value) };
+    Message { token, metrics: metrics.into_iter().map(said).collect() }
 }
 
 fn options(options: v1::DispatchOptions) -> Result<Options, Error> {

@@ -9,20 +9,20 @@ mod inference;
 mod repository;
 mod sink;
 
-use std::{pin::Pin, sync::Arc};
+use std::{pin::Pin, sync::Arc, time::SystemTime};
 
-use consilium_mesh::{Deadline, errors::Refusal};
+use consilium_mesh::Deadline;
 use consilium_proto::v1::{self, router_service_server::RouterService};
 use futures::Stream;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::TaskTracker;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Request, Response, Status};
 
 pub use self::sink::REQUEST_ID;
 use self::sink::{Collect, Forward};
 pub(crate) use self::{catalog::Catalogs, gate_model::GateModel, inference::Inference, repository::Surveys};
-use crate::{error::Error, pipeline::Pipeline};
+use crate::{error::Error, feedback::Feedback, pipeline::Pipeline};
 
 /// Events that a slow caller of `StreamDispatch` may leave unread before its legs wait.
 const EVENTS_AHEAD: usize = 16;
@@ -31,6 +31,8 @@ const EVENTS_AHEAD: usize = 16;
 #[derive(Debug, Clone)]
 pub(crate) struct Router {
     pub(crate) pipeline: Arc<Pipeline>,
+    /// Where the mesh asks for any.
+    pub(crate) feedback: Option<Arc<Feedback>>,
     /// Owns what runs for streams.
     pub(crate) tasks: TaskTracker,
 }
@@ -41,7 +43,7 @@ impl RouterService for Router {
         let deadline = Deadline::of(request.extensions()).map(Deadline::instant);
         let v1::DispatchRequest { query, context, options } = request.into_inner();
         let request = decode::request(query, context, options, deadline)?;
-        let mut events = Collect::new(&request);
+        let mut events = Collect::new(&request, self.feedback.clone());
         self.pipeline.dispatch(request, &mut events).await.map_err(|error| events.failed(error))?;
         Ok(Response::new(events.into_response()))
     }
@@ -59,8 +61,9 @@ impl RouterService for Router {
         // Kept free for the last word: a stream that ends without one looks like a success.
         let last = send.clone().reserve_owned().await.map_err(|_| Status::cancelled("the caller went away"))?;
         let pipeline = Arc::clone(&self.pipeline);
+        let feedback = self.feedback.clone();
         self.tasks.spawn(async move {
-            let mut sink = Forward::new(&request, send.clone());
+            let mut sink = Forward::new(&request, feedback, send.clone());
             let failed = sink.failures();
             // The deadline layer leaves streams alone. The pipeline keeps to the deadline by itself, unless it waits for
             // a caller who does not read.
@@ -80,17 +83,18 @@ impl RouterService for Router {
         let deadline = Deadline::of(request.extensions()).map(Deadline::instant);
         let v1::ExplainRequest { query, context, options } = request.into_inner();
         let request = decode::request(query, context, options, deadline)?;
-        let mut events = Collect::new(&request);
+        let mut events = Collect::new(&request, None);
         self.pipeline.explain(request, &mut events).await.map_err(|error| events.failed(error))?;
         Ok(Response::new(events.into_explanation()))
     }
 
     async fn send_feedback(
         &self,
-        _: Request<v1::SendFeedbackRequest>,
+        request: Request<v1::SendFeedbackRequest>,
     ) -> Result<Response<v1::SendFeedbackResponse>, Status> {
-        let message = "this router gives out no feedback tokens, so there is nothing to send feedback for";
-        Err(Refusal::new(Code::Unimplemented, "NO_FEEDBACK", message).into_status())
+        let feedback = self.feedback.as_ref().ok_or(Error::NoFeedback)?;
+        feedback.take(decode::feedback(request.into_inner()), SystemTime::now()).await?;
+        Ok(Response::new(v1::SendFeedbackResponse {}))
     }
 }
 

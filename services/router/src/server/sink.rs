@@ -1,5 +1,7 @@
 //! Where a pipeline's events go: collected for a unary reply, or forwarded as they come.
 
+use std::{sync::Arc, time::SystemTime};
+
 use consilium_proto::v1::{self, stream_dispatch_response::Event};
 use tokio::sync::mpsc;
 use tonic::{Status, metadata::MetadataValue};
@@ -10,6 +12,7 @@ use crate::{
     call::Reply,
     combine::Merged,
     error::Error,
+    feedback::{Draft, Feedback},
     gate::Decision,
     pipeline::EventSink,
     plan::Plan,
@@ -23,12 +26,14 @@ pub const REQUEST_ID: &str = "consilium-request-id";
 pub(super) struct Collect {
     response: v1::DispatchResponse,
     plan: Option<v1::Plan>,
+    draft: Draft,
 }
 
 impl Collect {
-    pub(super) fn new(request: &Request) -> Self {
+    /// With a token for `feedback`, where there is any.
+    pub(super) fn new(request: &Request, feedback: Option<Arc<Feedback>>) -> Self {
         let response = v1::DispatchResponse { request_id: request.id.clone(), ..Default::default() };
-        Self { response, plan: None }
+        Self { response, plan: None, draft: Draft::new(feedback, request) }
     }
 
     pub(super) fn failed(&self, error: Error) -> Status {
@@ -51,6 +56,7 @@ impl EventSink for Collect {
     async fn decided(&mut self, decision: &Decision, plan: &Plan) -> Result<(), Error> {
         self.response.decision = Some(encode::decision(decision));
         self.plan = Some(encode::plan(plan));
+        self.draft.decided(decision, plan);
         Ok(())
     }
 
@@ -60,10 +66,12 @@ impl EventSink for Collect {
 
     async fn replied(&mut self, reply: &Reply) -> Result<(), Error> {
         self.response.replies.push(encode::reply(reply));
+        self.draft.replied(reply);
         Ok(())
     }
 
     async fn done(&mut self, merged: Option<Merged>) -> Result<(), Error> {
+        self.response.feedback_token = self.draft.token(merged.as_ref(), SystemTime::now());
         if let Some(merged) = merged {
             self.response.answer = Some(merged.answer.into_message());
             self.response.partial = merged.partial;
@@ -76,12 +84,18 @@ impl EventSink for Collect {
 #[derive(Debug)]
 pub(super) struct Forward {
     request_id: String,
+    draft: Draft,
     events: mpsc::Sender<Result<v1::StreamDispatchResponse, Status>>,
 }
 
 impl Forward {
-    pub(super) fn new(request: &Request, events: mpsc::Sender<Result<v1::StreamDispatchResponse, Status>>) -> Self {
-        Self { request_id: request.id.clone(), events }
+    /// With a token for `feedback`, where there is any.
+    pub(super) fn new(
+        request: &Request,
+        feedback: Option<Arc<Feedback>>,
+        events: mpsc::Sender<Result<v1::StreamDispatchResponse, Status>>,
+    ) -> Self {
+        Self { request_id: request.id.clone(), draft: Draft::new(feedback, request), events }
     }
 
     /// What makes a status of an error; needs no access to the sink, which the pipeline has then.
@@ -99,7 +113,8 @@ impl Forward {
 impl EventSink for Forward {
     const WANTS_TEXT: bool = true;
 
-    async fn decided(&mut self, decision: &Decision, _: &Plan) -> Result<(), Error> {
+    async fn decided(&mut self, decision: &Decision, plan: &Plan) -> Result<(), Error> {
+        self.draft.decided(decision, plan);
         self.send(Event::Decision(encode::decision(decision))).await
     }
 
@@ -109,11 +124,13 @@ impl EventSink for Forward {
     }
 
     async fn replied(&mut self, reply: &Reply) -> Result<(), Error> {
+        self.draft.replied(reply);
         self.send(Event::Reply(encode::reply(reply))).await
     }
 
     async fn done(&mut self, merged: Option<Merged>) -> Result<(), Error> {
-        let mut done = v1::Done { request_id: self.request_id.clone(), ..Default::default() };
+        let feedback_token = self.draft.token(merged.as_ref(), SystemTime::now());
+        let mut done = v1::Done { request_id: self.request_id.clone(), feedback_token, ..Default::default() };
         if let Some(merged) = merged {
             done.answer = Some(merged.answer.into_message());
             done.partial = merged.partial;
@@ -125,8 +142,9 @@ impl EventSink for Forward {
 /// The error's status, with the request's id so that a caller's report can be found again.
 pub(super) fn failed(request_id: &str, error: Error) -> Status {
     let mut status = Status::from(error);
-    // An id that is too long is itself what was wrong; repeated in a header it would do harm.
+    // An id that is too long or not ASCII is itself what was wrong; repeated in a header it would do harm.
     if request_id.len() <= MAX_REQUEST_ID_BYTES
+        && request_id.is_ascii()
         && let Ok(id) = MetadataValue::try_from(request_id)
     {
         status.metadata_mut().insert(REQUEST_ID, id);

@@ -32,7 +32,7 @@ pub(crate) struct Mesh {
     pub(crate) raw: raw::Client<Channel>,
     pub(crate) typed: GrpcInferenceServiceClient<Channel>,
     pub(crate) metrics: Metrics,
-    catalog: CatalogServiceClient<Channel>,
+    pub(crate) channel: Channel,
     stop: CancellationToken,
     router: JoinSet<Result<drain::Report, Error>>,
 }
@@ -61,8 +61,7 @@ impl Mesh {
         readiness.ready().await;
         let channel = dial::channel(&dial::Target::plain(address)).unwrap();
         let (raw, typed) = (raw::Client::new(channel.clone()), GrpcInferenceServiceClient::new(channel.clone()));
-        let catalog = CatalogServiceClient::new(channel);
-        Self { registry, raw, typed, metrics, catalog, stop, router }
+        Self { registry, raw, typed, metrics, channel, stop, router }
     }
 
     /// One more instance of `labs`, which the router knows to serve.
@@ -82,7 +81,7 @@ impl Mesh {
     }
 
     pub(crate) async fn until(&self, wanted: impl Fn(&v1::Catalog) -> bool) {
-        let mut catalog = self.catalog.clone();
+        let mut catalog = CatalogServiceClient::new(self.channel.clone());
         let watched = async {
             let mut changes = catalog.watch_experts(v1::WatchExpertsRequest {}).await.unwrap().into_inner();
             while !wanted(&changes.message().await.unwrap().unwrap().catalog.unwrap()) {}

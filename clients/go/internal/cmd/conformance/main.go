@@ -41,7 +41,7 @@ func run(target, file string, keepAsking bool) error {
 	if err != nil {
 		return err
 	}
-	client, err := consilium.New(target)
+	client, err := consilium.New(target, consilium.WithPlaintext())
 	if err != nil {
 		return err
 	}

@@ -107,9 +107,13 @@ async fn the_handler_is_dropped_before_the_client_hears_of_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn streams_are_bounded_only_where_the_client_said_so_and_only_until_they_start() {
-    let path = "/grpc.health.v1.Health/Watch";
-    let (seen, status) = stuck(path, Some("1S")).await;
-    assert_eq!((seen, status.code()), (Some(Duration::from_secs(1)), Code::DeadlineExceeded));
-    assert!(tokio::time::timeout(Duration::from_hours(1), stuck(path, None)).await.is_err());
+async fn streams_are_bounded_until_they_start_and_those_of_requests_only_where_the_client_said_so() {
+    for path in ["/grpc.health.v1.Health/Watch", "/inference.GRPCInferenceService/ModelStreamInfer"] {
+        let (seen, status) = stuck(path, Some("1S")).await;
+        assert_eq!((seen, status.code()), (Some(Duration::from_secs(1)), Code::DeadlineExceeded));
+    }
+    let (seen, status) = stuck("/grpc.health.v1.Health/Watch", None).await;
+    assert_eq!((seen, status.code()), (Some(DEADLINES.default), Code::DeadlineExceeded));
+    let unbounded = stuck("/inference.GRPCInferenceService/ModelStreamInfer", None);
+    assert!(tokio::time::timeout(Duration::from_hours(1), unbounded).await.is_err());
 }

@@ -11,14 +11,19 @@ import io.grpc.MethodDescriptor;
 import io.grpc.Status;
 import io.opentelemetry.context.Context;
 import io.opentelemetry.context.propagation.TextMapPropagator;
+import java.util.List;
+import java.util.function.Supplier;
 
 /** What goes along with every call, and what comes back with it: the trace context, the request's id. */
 final class CallMetadata implements ClientInterceptor {
   static final Metadata.Key<String> REQUEST_ID = key("consilium-request-id");
+  static final Metadata.Key<String> PUSHBACK = key("grpc-retry-pushback-ms");
 
-  private final TextMapPropagator propagator;
+  private static final List<Metadata.Key<String>> KEPT = List.of(REQUEST_ID, PUSHBACK);
 
-  CallMetadata(TextMapPropagator propagator) {
+  private final Supplier<TextMapPropagator> propagator;
+
+  CallMetadata(Supplier<TextMapPropagator> propagator) {
     this.propagator = propagator;
   }
 
@@ -27,30 +32,32 @@ final class CallMetadata implements ClientInterceptor {
     return new SimpleForwardingClientCall<>(next.newCall(method, options)) {
       @Override
       public void start(Listener<R> listener, Metadata headers) {
-        propagator.inject(Context.current(), headers, CallMetadata::set);
-        super.start(new RequestId<>(listener), headers);
+        propagator.get().inject(Context.current(), headers, CallMetadata::set);
+        super.start(new Remembering<>(listener), headers);
       }
     };
   }
 
   /** An error knows the trailers only, and a call that failed after it began has its id in the headers. */
-  private static final class RequestId<R> extends SimpleForwardingClientCallListener<R> {
-    private String id;
+  private static final class Remembering<R> extends SimpleForwardingClientCallListener<R> {
+    private Metadata headers = new Metadata();
 
-    private RequestId(ClientCall.Listener<R> listener) {
+    private Remembering(ClientCall.Listener<R> listener) {
       super(listener);
     }
 
     @Override
     public void onHeaders(Metadata headers) {
-      id = headers.get(REQUEST_ID);
+      this.headers = headers;
       super.onHeaders(headers);
     }
 
     @Override
     public void onClose(Status status, Metadata trailers) {
-      if (id != null && !trailers.containsKey(REQUEST_ID)) {
-        trailers.put(REQUEST_ID, id);
+      for (Metadata.Key<String> key : KEPT) {
+        if (headers.containsKey(key) && !trailers.containsKey(key)) {
+          trailers.put(key, headers.get(key));
+        }
       }
       super.onClose(status, trailers);
     }

@@ -12,14 +12,16 @@ import dev.consilium.v1.StreamDispatchRequest;
 import io.grpc.ChannelCredentials;
 import io.grpc.InsecureChannelCredentials;
 import io.grpc.ManagedChannel;
+import io.grpc.ManagedChannelBuilder;
 import io.grpc.StatusRuntimeException;
-import io.grpc.stub.AbstractStub;
+import io.opentelemetry.api.GlobalOpenTelemetry;
 import io.opentelemetry.api.trace.propagation.W3CTraceContextPropagator;
 import io.opentelemetry.context.propagation.TextMapPropagator;
 import java.time.Duration;
 import java.util.Objects;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
+import java.util.function.Consumer;
 import java.util.function.Supplier;
 
 /**
@@ -40,32 +42,35 @@ public final class ConsiliumClient implements AutoCloseable {
   /** How long a call may take where neither the client nor the call says otherwise. */
   public static final Duration DEFAULT_DEADLINE = Duration.ofSeconds(5);
 
+  private final Closing closing = new Closing();
   private final ManagedChannel channel;
   private final Duration deadline;
   private final RouterServiceGrpc.RouterServiceBlockingStub blocking;
   private final RouterServiceGrpc.RouterServiceFutureStub future;
 
   private ConsiliumClient(Builder builder) {
-    channel = MeshChannel.open(builder.target, builder.credentials, builder.propagator);
+    var metadata = new CallMetadata(builder.propagator);
+    channel = MeshChannel.open(builder.target, builder.credentials(), builder.channel, closing, metadata);
     deadline = builder.deadline;
     blocking = RouterServiceGrpc.newBlockingStub(channel);
     future = RouterServiceGrpc.newFutureStub(channel);
   }
 
   /**
-   * A client in plaintext with every default.
+   * A client of a mesh on this machine, in plaintext, with every default.
    *
-   * @param target where the router is: {@code host:port}, or any target that gRPC knows, for example {@code
-   *     dns:///consilium-router-headless:7600}
+   * @param target where the router is, for example {@code 127.0.0.1:7600}
+   * @throws IllegalArgumentException when the target is not on this machine: then {@link #builder(String)} is the way
    */
   public static ConsiliumClient connect(String target) {
     return builder(target).build();
   }
 
   /**
-   * The way to TLS, another deadline, or other propagators.
+   * The way to other machines, another deadline, and everything else.
    *
-   * @param target as in {@link #connect(String)}
+   * @param target where the router is: {@code host:port}, or any target that gRPC knows, for example {@code
+   *     dns:///consilium-router-headless:7600}
    */
   public static Builder builder(String target) {
     return new Builder(target);
@@ -85,10 +90,11 @@ public final class ConsiliumClient implements AutoCloseable {
    * Routes the query, calls the experts that it needs, and gives the combined answer with the reasons.
    *
    * @throws ConsiliumException when there is no reply
+   * @throws IllegalArgumentException when the query and the options say the same attribute or label
    */
   public DispatchResponse ask(Query query, AskOptions options) {
     DispatchRequest request = options.request(query);
-    return reply(() -> within(options, blocking).dispatch(request));
+    return reply(() -> options.terms().on(blocking, deadline).dispatch(request));
   }
 
   /** {@link #explain(Query, AskOptions)} for a text and nothing else. */
@@ -108,7 +114,7 @@ public final class ConsiliumClient implements AutoCloseable {
    */
   public ExplainResponse explain(Query query, AskOptions options) {
     ExplainRequest request = explainRequest(options.request(query));
-    return reply(() -> within(options, blocking).explain(request));
+    return reply(() -> options.terms().on(blocking, deadline).explain(request));
   }
 
   /** {@link #stream(Query, AskOptions)} for a text and nothing else. */
@@ -127,29 +133,28 @@ public final class ConsiliumClient implements AutoCloseable {
    */
   public AnswerStream stream(Query query, AskOptions options) {
     StreamDispatchRequest request = streamRequest(options.request(query));
-    return AnswerStream.open(() -> within(options, blocking).streamDispatch(request));
+    return AnswerStream.open(() -> options.terms().on(blocking, deadline).streamDispatch(request));
   }
 
-  /** {@link #feedback(String, Metrics, Duration)} about a reply, within the client's deadline. */
+  /** {@link #feedback(String, Metrics, FeedbackOptions)} about a reply. */
   public SendFeedbackResponse feedback(DispatchResponse reply, Metrics metrics) {
     return feedback(reply.getFeedbackToken(), metrics);
   }
 
-  /** {@link #feedback(String, Metrics, Duration)} within the client's deadline. */
+  /** {@link #feedback(String, Metrics, FeedbackOptions)} with no options. */
   public SendFeedbackResponse feedback(String token, Metrics metrics) {
-    return feedback(token, metrics, deadline);
+    return feedback(token, metrics, FeedbackOptions.defaults());
   }
 
   /**
    * Tells the mesh how good an answer was.
    *
    * @param token the {@code feedback_token} of the reply, or of the last event of a stream
-   * @param deadline how long the call may take, more than nothing
    * @throws ConsiliumException when the mesh did not take the feedback: then none of its metrics counts
    */
-  public SendFeedbackResponse feedback(String token, Metrics metrics, Duration deadline) {
+  public SendFeedbackResponse feedback(String token, Metrics metrics, FeedbackOptions options) {
     SendFeedbackRequest request = metrics.request(token);
-    return reply(() -> blocking.withDeadlineAfter(Deadlines.checked(deadline)).sendFeedback(request));
+    return reply(() -> options.terms().on(blocking, deadline).sendFeedback(request));
   }
 
   /** {@link #askAsync(Query, AskOptions)} for a text. */
@@ -162,7 +167,7 @@ public final class ConsiliumClient implements AutoCloseable {
    * the call.
    */
   public CompletableFuture<DispatchResponse> askAsync(Query query, AskOptions options) {
-    return Completion.of(within(options, future).dispatch(options.request(query)));
+    return Completion.of(options.terms().on(future, deadline).dispatch(options.request(query)));
   }
 
   /** {@link #explainAsync(Query, AskOptions)} for a text. */
@@ -175,35 +180,34 @@ public final class ConsiliumClient implements AutoCloseable {
    * cancels the call.
    */
   public CompletableFuture<ExplainResponse> explainAsync(Query query, AskOptions options) {
-    return Completion.of(within(options, future).explain(explainRequest(options.request(query))));
+    return Completion.of(options.terms().on(future, deadline).explain(explainRequest(options.request(query))));
   }
 
-  /** {@link #feedbackAsync(String, Metrics, Duration)} within the client's deadline. */
+  /** {@link #feedbackAsync(String, Metrics, FeedbackOptions)} with no options. */
   public CompletableFuture<SendFeedbackResponse> feedbackAsync(String token, Metrics metrics) {
-    return feedbackAsync(token, metrics, deadline);
+    return feedbackAsync(token, metrics, FeedbackOptions.defaults());
   }
 
   /**
-   * {@link #feedback(String, Metrics, Duration)} without waiting. The future fails with {@link ConsiliumException}; cancelling
+   * {@link #feedback(String, Metrics, FeedbackOptions)} without waiting. The future fails with {@link ConsiliumException}; cancelling
    * it cancels the call.
    */
-  public CompletableFuture<SendFeedbackResponse> feedbackAsync(String token, Metrics metrics, Duration deadline) {
-    return Completion.of(future.withDeadlineAfter(Deadlines.checked(deadline)).sendFeedback(metrics.request(token)));
+  public CompletableFuture<SendFeedbackResponse> feedbackAsync(String token, Metrics metrics, FeedbackOptions options) {
+    return Completion.of(options.terms().on(future, deadline).sendFeedback(metrics.request(token)));
   }
 
-  /** Closes the connections. What still runs is cancelled, and later calls fail. */
+  /**
+   * Closes the connections. What still runs ends as {@code CANCELLED}, and so does every later call. Waits for at most 5 s.
+   */
   @Override
   public void close() {
+    closing.begin();
     channel.shutdownNow();
     try {
       channel.awaitTermination(5, TimeUnit.SECONDS);
     } catch (InterruptedException e) {
       Thread.currentThread().interrupt();
     }
-  }
-
-  private <S extends AbstractStub<S>> S within(AskOptions options, S stub) {
-    return stub.withDeadlineAfter(options.deadline().orElse(deadline));
   }
 
   private static <T> T reply(Supplier<T> call) {
@@ -231,20 +235,29 @@ public final class ConsiliumClient implements AutoCloseable {
   /** What a client can be made with. */
   public static final class Builder {
     private final String target;
-    private ChannelCredentials credentials = InsecureChannelCredentials.create();
+    private ChannelCredentials credentials;
+    private boolean plaintext;
     private Duration deadline = DEFAULT_DEADLINE;
-    private TextMapPropagator propagator = W3CTraceContextPropagator.getInstance();
+    private Supplier<TextMapPropagator> propagator = Builder::propagatorOfTheProgram;
+    private Consumer<? super ManagedChannelBuilder<?>> channel = settings -> {};
 
     private Builder(String target) {
       this.target = Objects.requireNonNull(target, "target");
     }
 
     /**
-     * How the connection is protected; without a word it is plaintext. {@code TlsChannelCredentials.create()} trusts what the
-     * Java runtime trusts, {@code TlsChannelCredentials.newBuilder()} takes a CA and a client certificate.
+     * How the connection is protected. {@code TlsChannelCredentials.create()} trusts what the Java runtime trusts, {@code
+     * TlsChannelCredentials.newBuilder()} takes a CA and a client certificate. Without credentials only this machine can be
+     * the target.
      */
     public Builder credentials(ChannelCredentials credentials) {
       this.credentials = Objects.requireNonNull(credentials, "credentials");
+      return this;
+    }
+
+    /** Queries and answers may be read on the way to another machine: something else protects them, or nothing has to. */
+    public Builder plaintext() {
+      plaintext = true;
       return this;
     }
 
@@ -253,23 +266,59 @@ public final class ConsiliumClient implements AutoCloseable {
      * ConsiliumClient#DEFAULT_DEADLINE}.
      */
     public Builder deadline(Duration deadline) {
-      this.deadline = Deadlines.checked(deadline);
+      this.deadline = Terms.checked(deadline);
       return this;
     }
 
     /**
-     * What of the current OpenTelemetry context travels along. Without a word it is {@code traceparent} and {@code
-     * tracestate}. Baggage may hold what is nobody else's business, so it takes a propagator that sends it, for example that of
-     * {@code GlobalOpenTelemetry}.
+     * What of the current OpenTelemetry context travels along. Without a word it is what the propagators of {@code
+     * GlobalOpenTelemetry} say where the program has set one, and {@code traceparent} and {@code tracestate} where it has not.
      */
     public Builder propagator(TextMapPropagator propagator) {
-      this.propagator = Objects.requireNonNull(propagator, "propagator");
+      Objects.requireNonNull(propagator, "propagator");
+      this.propagator = () -> propagator;
       return this;
     }
 
-    /** Makes the client. It connects with the first call. */
+    /**
+     * The way to everything else that gRPC can be told: interceptors, sizes, executors. Runs last, when the client is made, and
+     * what it sets counts. Security is not set here.
+     *
+     * <pre>{@code
+     * builder.channel(channel -> channel.maxInboundMessageSize(64 << 20).intercept(audit))
+     * }</pre>
+     */
+    public Builder channel(Consumer<? super ManagedChannelBuilder<?>> channel) {
+      this.channel = Objects.requireNonNull(channel, "channel");
+      return this;
+    }
+
+    /**
+     * Makes the client. It connects with the first call.
+     *
+     * @throws IllegalArgumentException when the target is on another machine, and neither {@link #credentials(ChannelCredentials)}
+     *     nor {@link #plaintext()} was said, or when both were
+     */
     public ConsiliumClient build() {
       return new ConsiliumClient(this);
+    }
+
+    private ChannelCredentials credentials() {
+      if (credentials != null && plaintext) {
+        throw new IllegalArgumentException("credentials(…) and plaintext() exclude each other");
+      }
+      if (credentials == null && !plaintext && !Loopback.is(target)) {
+        throw new IllegalArgumentException(
+            "the target is on another machine: give credentials(…), or say plaintext() if anyone on the way may read along");
+      }
+      return credentials == null ? InsecureChannelCredentials.create() : credentials;
+    }
+
+    /** Asked with every call, because a program may set its propagators later. {@code get()} alone would set them for it. */
+    private static TextMapPropagator propagatorOfTheProgram() {
+      return GlobalOpenTelemetry.isSet()
+          ? GlobalOpenTelemetry.get().getPropagators().getTextMapPropagator()
+          : W3CTraceContextPropagator.getInstance();
     }
   }
 }

@@ -16,6 +16,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Objects;
 import java.util.Optional;
+import java.util.stream.Stream;
 
 /**
  * Why there is no reply: what gRPC says, and what a Consilium server adds to it. The cause is gRPC's own exception.
@@ -26,6 +27,9 @@ public final class ConsiliumException extends RuntimeException {
   private static final long serialVersionUID = 1L;
   private static final String DOMAIN = "consilium.dev";
 
+  /** The longest that a duration may say, by its definition: 10,000 years. */
+  private static final long MAX_SECONDS = 315_576_000_000L;
+
   private final Status.Code code;
   private final String description;
   private final String reason;
@@ -34,23 +38,30 @@ public final class ConsiliumException extends RuntimeException {
   private final Map<String, String> metadata;
   private final Duration retryAfter;
 
+  private final boolean unwelcome;
+
   ConsiliumException(StatusRuntimeException cause) {
-    this(cause, details(cause));
+    this(cause, Objects.requireNonNullElseGet(cause.getTrailers(), Metadata::new), details(cause));
   }
 
-  private ConsiliumException(StatusRuntimeException cause, List<Any> details) {
-    super(text(cause, info(details).getReason(), id(cause)), cause);
-    ErrorInfo info = info(details);
+  private ConsiliumException(StatusRuntimeException cause, Metadata trailers, List<Any> details) {
+    this(cause, trailers, details, info(details));
+  }
+
+  private ConsiliumException(StatusRuntimeException cause, Metadata trailers, List<Any> details, ErrorInfo info) {
+    super(text(cause.getStatus(), info.getReason(), id(trailers)), cause);
     code = cause.getStatus().getCode();
     description = Objects.requireNonNullElse(cause.getStatus().getDescription(), "");
     reason = info.getReason();
-    requestId = id(cause);
+    requestId = id(trailers);
     metadata = Map.copyOf(info.getMetadataMap());
     violations =
-        detail(details, BadRequest.class).map(BadRequest::getFieldViolationsList).orElse(List.of()).stream()
+        all(details, BadRequest.class)
+            .flatMap(wrong -> wrong.getFieldViolationsList().stream())
             .map(violation -> new Violation(violation.getField(), violation.getDescription()))
             .toList();
-    retryAfter = detail(details, RetryInfo.class).map(ConsiliumException::delay).orElse(null);
+    unwelcome = unwelcome(trailers);
+    retryAfter = unwelcome ? null : delay(details).orElse(null);
   }
 
   /** One wrong field of a request. */
@@ -92,19 +103,20 @@ public final class ConsiliumException extends RuntimeException {
   }
 
   /**
-   * Whether the same call may well succeed later or elsewhere: a server says so, or none was reached. gRPC's own retries are over by then.
+   * Whether the same call may well succeed later or elsewhere: a server says so, or none was reached. gRPC's own retries are
+   * over by then.
    */
   public boolean retryable() {
-    return retryAfter != null || code == Status.Code.UNAVAILABLE;
+    return retryAfter != null || code == Status.Code.UNAVAILABLE && reason.isEmpty() && !unwelcome;
   }
 
-  private static String text(StatusRuntimeException cause, String reason, String id) {
-    StringBuilder text = new StringBuilder(cause.getStatus().getCode().name());
+  private static String text(Status status, String reason, String id) {
+    StringBuilder text = new StringBuilder(status.getCode().name());
     if (!reason.isEmpty()) {
       text.append(' ').append(reason);
     }
-    if (cause.getStatus().getDescription() != null) {
-      text.append(": ").append(cause.getStatus().getDescription());
+    if (status.getDescription() != null) {
+      text.append(": ").append(status.getDescription());
     }
     if (!id.isEmpty()) {
       text.append(" (request ").append(id).append(')');
@@ -112,20 +124,34 @@ public final class ConsiliumException extends RuntimeException {
     return text.toString();
   }
 
-  private static String id(StatusRuntimeException cause) {
-    Metadata trailers = cause.getTrailers();
-    String id = trailers == null ? null : trailers.get(CallMetadata.REQUEST_ID);
-    return Objects.requireNonNullElse(id, "");
+  private static String id(Metadata trailers) {
+    return Objects.requireNonNullElse(trailers.get(CallMetadata.REQUEST_ID), "");
   }
 
+  /** Whether the server wants no other try. As everywhere in gRPC, what is not a number says so too. */
+  private static boolean unwelcome(Metadata trailers) {
+    String pushback = trailers.get(CallMetadata.PUSHBACK);
+    try {
+      return pushback != null && Integer.parseInt(pushback) < 0;
+    } catch (NumberFormatException e) {
+      return true;
+    }
+  }
+
+  /** A proxy may have added what it knows, before ours or after. */
   private static ErrorInfo info(List<Any> details) {
-    return detail(details, ErrorInfo.class)
+    return all(details, ErrorInfo.class)
         .filter(info -> info.getDomain().equals(DOMAIN))
+        .findFirst()
         .orElse(ErrorInfo.getDefaultInstance());
   }
 
-  private static Duration delay(RetryInfo info) {
-    return Duration.ofSeconds(info.getRetryDelay().getSeconds(), info.getRetryDelay().getNanos());
+  private static Optional<Duration> delay(List<Any> details) {
+    return all(details, RetryInfo.class)
+        .map(RetryInfo::getRetryDelay)
+        .filter(delay -> delay.getSeconds() >= 0 && delay.getSeconds() <= MAX_SECONDS && delay.getNanos() >= 0)
+        .map(delay -> Duration.ofSeconds(delay.getSeconds(), delay.getNanos()))
+        .findFirst();
   }
 
   /** Details that cannot be read are none: the code and the description still hold. */
@@ -138,16 +164,15 @@ public final class ConsiliumException extends RuntimeException {
     }
   }
 
-  private static <T extends Message> Optional<T> detail(List<Any> details, Class<T> type) {
-    for (Any detail : details) {
-      if (detail.is(type)) {
-        try {
-          return Optional.of(detail.unpack(type));
-        } catch (InvalidProtocolBufferException e) {
-          return Optional.empty();
-        }
-      }
+  private static <T extends Message> Stream<T> all(List<Any> details, Class<T> type) {
+    return details.stream().filter(detail -> detail.is(type)).flatMap(detail -> readable(detail, type));
+  }
+
+  private static <T extends Message> Stream<T> readable(Any detail, Class<T> type) {
+    try {
+      return Stream.of(detail.unpack(type));
+    } catch (InvalidProtocolBufferException e) {
+      return Stream.empty();
     }
-    return Optional.empty();
   }
 }

@@ -26,7 +26,6 @@ import io.grpc.Status;
 import io.grpc.TlsChannelCredentials;
 import java.io.IOException;
 import java.net.ServerSocket;
-import java.time.Duration;
 import java.util.List;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
@@ -81,7 +80,7 @@ class CallsTest {
           .build();
 
   private final ScriptedRouter router = new ScriptedRouter();
-  private final ConsiliumClient mesh = ConsiliumClient.connect(router.target());
+  private final ConsiliumClient mesh = router.client();
 
   @AfterEach
   void stop() {
@@ -122,13 +121,27 @@ class CallsTest {
   }
 
   @Test
-  void whatTheQuerySaysItselfCountsMore() {
+  void whatTheQuerySaysAndWhatTheOptionsSayGoTogether() {
     var context = Turn.newBuilder().setRole(Turn.Role.ROLE_USER).setText("earlier").build();
     var patient = Values.newBuilder().addValues("patient").build();
     var query = Query.newBuilder().setText("later").addContext(context).putAttributes("audience", patient).build();
-    mesh.ask(query, AskOptions.builder().attribute("audience", "clinician").label("desk", "discharge").build());
+    mesh.ask(query, AskOptions.builder().label("desk", "discharge").build());
     var sent = (DispatchRequest) router.requests.get(0);
     assertEquals(query.toBuilder().putLabels("desk", "discharge").build(), sent.getQuery());
+  }
+
+  @Test
+  void theSameIsNotSaidTwice() {
+    assertTwice("attribute said twice, in a message and in words: audience", AskOptions.builder().attribute("audience", "clinician"));
+    assertTwice("label said twice, in a message and in words: desk", AskOptions.builder().label("desk", "discharge"));
+    assertTwice("context said twice, in a message and in words: tenant", AskOptions.builder().context(REQUEST.getContext()).tenant("x"));
+    assertTwice("options said twice, in a message and in words: top_k", AskOptions.builder().topK(2).options(REQUEST.getOptions()));
+    assertTrue(router.headers.isEmpty());
+  }
+
+  private void assertTwice(String words, AskOptions.Builder options) {
+    var error = assertThrows(IllegalArgumentException.class, () -> mesh.ask(REQUEST.getQuery(), options.build()));
+    assertEquals(words, error.getMessage());
   }
 
   @Test
@@ -177,7 +190,7 @@ class CallsTest {
   @Test
   void cancellingAFutureCancelsTheCall() throws InterruptedException {
     router.hold();
-    var reply = mesh.askAsync("a question", AskOptions.builder().deadline(Duration.ofHours(1)).build());
+    var reply = mesh.askAsync("a question", AskOptions.defaults());
     assertTrue(router.held.await(10, TimeUnit.SECONDS));
     reply.cancel(true);
     assertTrue(router.gone.await(10, TimeUnit.SECONDS));
@@ -187,8 +200,23 @@ class CallsTest {
   void aClosedClientRefusesToCall() {
     mesh.close();
     var error = assertThrows(ConsiliumException.class, () -> mesh.ask("a question"));
-    assertEquals(Status.Code.UNAVAILABLE, error.code());
+    assertEquals(Status.Code.CANCELLED, error.code());
+    assertEquals("the client is closed", error.description());
+    assertFalse(error.retryable());
     assertTrue(router.headers.isEmpty());
+  }
+
+  @Test
+  void closingEndsWhatRuns() throws InterruptedException {
+    router.hold();
+    var reply = mesh.askAsync("a question", AskOptions.defaults());
+    assertTrue(router.held.await(10, TimeUnit.SECONDS));
+    mesh.close();
+    var failure = assertThrows(ExecutionException.class, reply::get);
+    var cause = assertInstanceOf(ConsiliumException.class, failure.getCause());
+    assertEquals(Status.Code.CANCELLED, cause.code());
+    assertFalse(cause.retryable());
+    assertTrue(router.gone.await(10, TimeUnit.SECONDS));
   }
 
   @Test

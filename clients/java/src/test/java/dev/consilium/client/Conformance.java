@@ -43,7 +43,7 @@ final class Conformance {
       System.exit(2);
     }
     var lines = new PrintStream(System.out, true, StandardCharsets.UTF_8);
-    try (var mesh = ConsiliumClient.connect(words.get(1))) {
+    try (var mesh = ConsiliumClient.builder(words.get(1)).plaintext().build()) {
       var conformance = new Conformance(mesh);
       conformance.warmUp();
       for (JsonElement given : JsonParser.parseString(Files.readString(Path.of(words.get(3)))).getAsJsonArray()) {
@@ -110,7 +110,7 @@ final class Conformance {
   private SendFeedbackResponse feedback(JsonObject given, Query query, AskOptions options, Duration deadline) {
     String token = given.has("token") ? given.get("token").getAsString() : ask(query, options).getFeedbackToken();
     JsonObject metrics = given.has("metrics") ? given.getAsJsonObject("metrics") : new JsonObject();
-    return mesh.feedback(token, metrics(metrics), deadline);
+    return mesh.feedback(token, metrics(metrics), FeedbackOptions.builder().deadline(deadline).build());
   }
 
   private static Metrics metrics(JsonObject given) {

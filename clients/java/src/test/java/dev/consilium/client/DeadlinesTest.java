@@ -29,7 +29,7 @@ class DeadlinesTest {
       patient.ask("a question");
       patient.ask("a question", AskOptions.builder().deadline(Duration.ofHours(3)).build());
       patient.feedback("token", Metrics.none());
-      patient.feedback("token", Metrics.none(), Duration.ofHours(3));
+      patient.feedback("token", Metrics.none(), FeedbackOptions.builder().deadline(Duration.ofHours(3)).build());
     }
     mesh.ask("a question");
     // A little of each has passed by the time that it is sent.
@@ -65,8 +65,7 @@ class DeadlinesTest {
     var client = ConsiliumClient.builder(router.target());
     assertThrows(IllegalArgumentException.class, () -> client.deadline(deadline));
     assertThrows(IllegalArgumentException.class, () -> AskOptions.builder().deadline(deadline));
-    assertThrows(IllegalArgumentException.class, () -> mesh.feedback("token", Metrics.none(), deadline));
-    assertThrows(IllegalArgumentException.class, () -> mesh.feedbackAsync("token", Metrics.none(), deadline));
+    assertThrows(IllegalArgumentException.class, () -> FeedbackOptions.builder().deadline(deadline));
   }
 
   @Test
@@ -74,7 +73,7 @@ class DeadlinesTest {
     var client = ConsiliumClient.builder(router.target());
     assertThrows(NullPointerException.class, () -> client.deadline(null));
     assertThrows(NullPointerException.class, () -> AskOptions.builder().deadline(null));
-    assertThrows(NullPointerException.class, () -> mesh.feedback("token", Metrics.none(), null));
+    assertThrows(NullPointerException.class, () -> FeedbackOptions.builder().deadline(null));
   }
 
   /** {@code grpc-timeout} is a number and a unit, and never more than was asked for. */

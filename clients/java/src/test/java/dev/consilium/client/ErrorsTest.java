@@ -33,7 +33,7 @@ class ErrorsTest {
       Metadata.Key.of("grpc-status-details-bin", Metadata.BINARY_BYTE_MARSHALLER);
 
   private final ScriptedRouter router = new ScriptedRouter();
-  private final ConsiliumClient mesh = ConsiliumClient.connect(router.target());
+  private final ConsiliumClient mesh = router.client();
 
   @AfterEach
   void stop() {
@@ -61,9 +61,7 @@ class ErrorsTest {
 
   @Test
   void anOverloadSaysWhenToComeBack() {
-    var delay = com.google.protobuf.Duration.newBuilder().setSeconds(1).setNanos(500_000_000);
-    var retry = RetryInfo.newBuilder().setRetryDelay(delay).build();
-    var error = failing(Status.Code.RESOURCE_EXHAUSTED, info("consilium.dev", "OVERLOADED"), retry);
+    var error = failing(Status.Code.RESOURCE_EXHAUSTED, info("consilium.dev", "OVERLOADED"), retry(1, 500_000_000));
     assertEquals(Optional.of(Duration.ofMillis(1500)), error.retryAfter());
     assertTrue(error.retryable());
   }
@@ -77,13 +75,65 @@ class ErrorsTest {
   }
 
   @Test
+  void reasonsOfOthersDoNotHideOurs() {
+    var error = failing(Status.Code.NOT_FOUND, info("example.org", "PROXIED"), info("consilium.dev", "NO_SUCH_EXPERT"));
+    assertEquals("NO_SUCH_EXPERT", error.reason());
+    assertEquals(Map.of("expert", "triage"), error.metadata());
+  }
+
+  @Test
+  void aBrokenDetailDoesNotHideAGoodOne() {
+    var status = com.google.rpc.Status.newBuilder().setCode(Status.Code.NOT_FOUND.value()).setMessage("what is wrong");
+    status.addDetails(broken(ErrorInfo.class)).addDetails(Any.pack(info("consilium.dev", "NO_SUCH_EXPERT")));
+    status.addDetails(broken(RetryInfo.class)).addDetails(Any.pack(retry(1, 0)));
+    var error = failing(StatusProto.toStatusRuntimeException(status.build()));
+    assertEquals("NO_SUCH_EXPERT", error.reason());
+    assertEquals(Optional.of(Duration.ofSeconds(1)), error.retryAfter());
+  }
+
+  @Test
+  void aTimeThatCannotBeIsNone() {
+    for (RetryInfo delay : List.of(retry(Long.MAX_VALUE, Integer.MAX_VALUE), retry(-1, 0), retry(0, -1))) {
+      assertEquals(Optional.empty(), failing(Status.Code.RESOURCE_EXHAUSTED, delay).retryAfter());
+    }
+  }
+
+  @Test
+  void nobodyThereIsRetryableUnlessItIsUsWhoSaySo() {
+    assertTrue(failing(Status.UNAVAILABLE).retryable());
+    assertTrue(failing(Status.UNAVAILABLE, "1").retryable());
+    assertTrue(failing(Status.Code.UNAVAILABLE, info("example.org", "PROXIED")).retryable());
+    assertTrue(failing(Status.Code.UNAVAILABLE, info("consilium.dev", "OVERLOADED"), retry(1, 0)).retryable());
+    assertFalse(failing(Status.Code.UNAVAILABLE, info("consilium.dev", "NO_LIVE_INSTANCE")).retryable());
+    assertFalse(failing(Status.INTERNAL).retryable());
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"-1", "later", ""})
+  void aServerThatPushesBackWantsNoOtherTry(String pushback) {
+    for (Status.Code code : List.of(Status.Code.UNAVAILABLE, Status.Code.RESOURCE_EXHAUSTED)) {
+      var status = com.google.rpc.Status.newBuilder().setCode(code.value()).addDetails(Any.pack(retry(1, 0)));
+      var trailers = new Metadata();
+      trailers.put(CallMetadata.PUSHBACK, pushback);
+      var error = failing(StatusProto.toStatusRuntimeException(status.build(), trailers));
+      assertEquals(Optional.empty(), error.retryAfter());
+      assertFalse(error.retryable());
+    }
+  }
+
+  @Test
+  void aLongErrorArrivesWhole() {
+    var problem = "x".repeat(40_000);
+    var wrong = BadRequest.newBuilder().addFieldViolations(FieldViolation.newBuilder().setField("f").setDescription(problem));
+    assertEquals(problem, failing(Status.Code.INVALID_ARGUMENT, wrong.build()).violations().get(0).problem());
+  }
+
+  @Test
   void detailsThatCannotBeReadDoNotHideTheError() {
     var garbage = new Metadata();
     garbage.put(DETAILS, new byte[] {-1, -1, -1});
-    var broken = Any.newBuilder().setTypeUrl("type.googleapis.com/google.rpc.BadRequest");
-    broken.setValue(ByteString.copyFromUtf8("\n"));
     var details = new Metadata();
-    details.put(DETAILS, com.google.rpc.Status.newBuilder().setCode(5).addDetails(broken).build().toByteArray());
+    details.put(DETAILS, com.google.rpc.Status.newBuilder().setCode(5).addDetails(broken(BadRequest.class)).build().toByteArray());
     for (Metadata trailers : List.of(garbage, details)) {
       var error = failing(Status.NOT_FOUND.withDescription("no such expert").asRuntimeException(trailers));
       assertEquals(Status.Code.NOT_FOUND, error.code());
@@ -143,8 +193,18 @@ class ErrorsTest {
     return failing(StatusProto.toStatusRuntimeException(status.build(), trailers));
   }
 
+  private ConsiliumException failing(Status status, String... pushback) {
+    var trailers = new Metadata();
+    for (String delay : pushback) {
+      trailers.put(CallMetadata.PUSHBACK, delay);
+    }
+    return failing(status.asRuntimeException(trailers));
+  }
+
+  /** However often it is tried. */
   private ConsiliumException failing(StatusRuntimeException error) {
-    router.fail(1, error);
+    router.failures.clear();
+    router.fail(3, error);
     return assertThrows(ConsiliumException.class, () -> mesh.ask("a question"));
   }
 

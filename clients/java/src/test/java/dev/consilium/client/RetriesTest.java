@@ -2,6 +2,7 @@ package dev.consilium.client;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import io.grpc.Metadata;
 import io.grpc.Status;
@@ -14,7 +15,7 @@ class RetriesTest {
   private static final StatusRuntimeException UNAVAILABLE = Status.UNAVAILABLE.asRuntimeException();
 
   private final ScriptedRouter router = new ScriptedRouter();
-  private final ConsiliumClient mesh = ConsiliumClient.connect(router.target());
+  private final ConsiliumClient mesh = router.client();
 
   @AfterEach
   void stop() {
@@ -59,6 +60,15 @@ class RetriesTest {
     router.fail(1, Status.UNAVAILABLE.asRuntimeException(trailers));
     assertThrows(ConsiliumException.class, () -> mesh.ask("a question"));
     assertEquals(1, router.headers.size());
+  }
+
+  @Test
+  void aStreamIsTriedAgainUntilItBegins() {
+    router.refuse(2, UNAVAILABLE);
+    try (var events = mesh.stream("a question")) {
+      assertTrue(events.iterator().next().hasDecision());
+    }
+    assertEquals(3, router.headers.size());
   }
 
   @Test

@@ -27,7 +27,9 @@ import io.grpc.stub.ServerCallStreamObserver;
 import io.grpc.stub.StreamObserver;
 import java.io.IOException;
 import java.io.UncheckedIOException;
+import java.time.Duration;
 import java.util.ArrayDeque;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Queue;
 import java.util.concurrent.CopyOnWriteArrayList;
@@ -49,6 +51,7 @@ final class ScriptedRouter extends RouterServiceGrpc.RouterServiceImplBase imple
   /** Falls to zero when the caller of a held call is gone. */
   final CountDownLatch gone = new CountDownLatch(1);
 
+  private final Queue<StatusRuntimeException> refusals = new ArrayDeque<>();
   private final Queue<StatusRuntimeException> failures = new ArrayDeque<>();
   private final Server server;
   private DispatchResponse reply = DispatchResponse.newBuilder().setRequestId(REQUEST_ID).build();
@@ -71,7 +74,23 @@ final class ScriptedRouter extends RouterServiceGrpc.RouterServiceImplBase imple
     return "127.0.0.1:" + server.getPort();
   }
 
-  /** The next so many attempts fail like this. */
+  /** A client whose calls do not end because their time is over, however busy the machine. */
+  ConsiliumClient client() {
+    return builder().build();
+  }
+
+  ConsiliumClient.Builder builder() {
+    return ConsiliumClient.builder(target()).deadline(Duration.ofHours(1));
+  }
+
+  /** The next so many streams fail like this before they begin. */
+  void refuse(int streams, StatusRuntimeException error) {
+    for (int stream = 0; stream < streams; stream++) {
+      refusals.add(error);
+    }
+  }
+
+  /** The next so many attempts fail like this; a stream first sends the decision. */
   void fail(int attempts, StatusRuntimeException error) {
     for (int attempt = 0; attempt < attempts; attempt++) {
       failures.add(error);
@@ -88,7 +107,21 @@ final class ScriptedRouter extends RouterServiceGrpc.RouterServiceImplBase imple
   }
 
   String header(int attempt, String name) {
-    return headers.get(attempt).get(Metadata.Key.of(name, Metadata.ASCII_STRING_MARSHALLER));
+    return headers.get(attempt).get(key(name));
+  }
+
+  /** Every value of it. */
+  List<String> headers(int attempt, String name) {
+    var values = new ArrayList<String>();
+    Iterable<String> sent = headers.get(attempt).getAll(key(name));
+    if (sent != null) {
+      sent.forEach(values::add);
+    }
+    return values;
+  }
+
+  private static Metadata.Key<String> key(String name) {
+    return Metadata.Key.of(name, Metadata.ASCII_STRING_MARSHALLER);
   }
 
   @Override
@@ -109,6 +142,10 @@ final class ScriptedRouter extends RouterServiceGrpc.RouterServiceImplBase imple
   @Override
   public void streamDispatch(StreamDispatchRequest request, StreamObserver<StreamDispatchResponse> to) {
     requests.add(request);
+    if (!refusals.isEmpty()) {
+      to.onError(refusals.remove());
+      return;
+    }
     var decision = Decision.newBuilder().setOutcome(Decision.Outcome.OUTCOME_DISPATCHED);
     to.onNext(StreamDispatchResponse.newBuilder().setDecision(decision).build());
     if (holding) {

@@ -9,7 +9,6 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.consilium.v1.StreamDispatchResponse;
 import io.grpc.Status;
-import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.TimeUnit;
@@ -19,9 +18,7 @@ import org.junit.jupiter.api.Test;
 /** Events as they happen. */
 class StreamTest {
   private final ScriptedRouter router = new ScriptedRouter();
-
-  /** Nothing here ends because its time is over. */
-  private final ConsiliumClient mesh = ConsiliumClient.builder(router.target()).deadline(Duration.ofHours(1)).build();
+  private final ConsiliumClient mesh = router.client();
 
   @AfterEach
   void stop() {
@@ -65,6 +62,19 @@ class StreamTest {
     events.close();
     var error = assertThrows(ConsiliumException.class, iterator::hasNext);
     assertEquals(Status.Code.CANCELLED, error.code());
+  }
+
+  @Test
+  void aClosedClientEndsItsStreams() {
+    router.hold();
+    try (var events = mesh.stream("a question")) {
+      var iterator = events.iterator();
+      iterator.next();
+      mesh.close();
+      var error = assertThrows(ConsiliumException.class, iterator::hasNext);
+      assertEquals(Status.Code.CANCELLED, error.code());
+      assertEquals("the client is closed", error.description());
+    }
   }
 
   @Test

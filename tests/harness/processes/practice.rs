@@ -1,0 +1,139 @@
+//! The mesh that is shipped, `meshes/clinic`, as an operator would run it: etcd, a router and its four experts, all of them
+//! processes of their own. Beside them scripted experts in the same etcd, served from here, for what real ones cannot be
+//! made to show on demand. Nobody asks those unless a request names them.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use consilium_mesh::{
+    errors::Refusal,
+    metrics::Metrics,
+    registry::{Card, EtcdRegistry, EtcdSettings},
+};
+use consilium_proto::v1::{self, instance::State};
+use tempfile::TempDir;
+use tonic::Code;
+
+use super::{
+    Etcd, Expert, Process, Router,
+    clinic::Options,
+    free_port,
+    start::{ANY_PORT, Start},
+};
+use crate::{Behaviour, Scripted, Stumbled};
+
+const MESH: &str = "clinic";
+/// The experts of the mesh's files, one of them twice: expert and instance.
+const INSTANCES: [(&str, &str); 5] = [
+    ("care-coordination", "care-coordination-1"),
+    ("diagnostic-reasoning", "diagnostic-reasoning-1"),
+    ("drug-interactions", "drug-interactions-1"),
+    ("drug-interactions", "drug-interactions-2"),
+    ("general", "general-1"),
+];
+
+/// A running mesh. Everything in it ends with it.
+#[derive(Debug)]
+pub struct Practice {
+    pub router: Router,
+    pub experts: Vec<Expert>,
+    pub scripted: Vec<Scripted>,
+    /// The router answers pages of this port of loopback.
+    pub page_port: u16,
+    _registry: EtcdRegistry,
+    _etcd: Etcd,
+    _dir: TempDir,
+}
+
+impl Practice {
+    /// Streams [`Practice::STORY`], then answers.
+    pub const STORYTELLER: &str = "storyteller";
+    pub const STORY: [&str; 3] = ["Once upon a time ", "there was a gate ", "that knew whom to ask."];
+    /// Streams [`Practice::STORY`], then fails with `MODEL_FAILED`.
+    pub const BREAKER: &str = "breaker";
+    /// Never answers.
+    pub const SLEEPER: &str = "sleeper";
+    /// Two instances. The first attempt of each request fails with `QUEUE_FULL`, the second answers.
+    pub const STUMBLER: &str = "stumbler";
+    /// Known by its card, and nobody serves it any more.
+    pub const ABSENT: &str = "absent";
+
+    /// Starts everything, and returns when the router routes to all of them.
+    pub async fn start(logs: &Path) -> Self {
+        let dir = TempDir::new().expect("a temporary directory can be made");
+        let etcd = Etcd::start(1, logs).await;
+        let urls = etcd.urls();
+        let files = files();
+        let lease = Options::default().lease;
+        let start = Start { mesh: MESH, dir: &files, logs, urls: &urls, lease };
+        let mut experts = Vec::new();
+        for (expert, instance) in INSTANCES {
+            let yaml = files.join("experts").join(expert).join("expert.yaml");
+            let command = start.expert_command(&yaml, instance, ANY_PORT);
+            experts.push(Expert::new(expert, instance, Process::listening(instance, command, logs).await));
+        }
+        let mut command = start.router_command(&dir.path().join("router.table"));
+        // What a router keeps does not belong beside files that are under version control.
+        for (setting, file) in [("key_file", "feedback.key"), ("journal", "feedback.jsonl")] {
+            command.arg("--set").arg(format!("feedback.{setting}={}", dir.path().join(file).display()));
+        }
+        let page_port = free_port();
+        command.arg("--set").arg(format!("web.origins=[http://127.0.0.1:{page_port}]"));
+        let router = Router::new(Process::listening("router", command, logs).await).await;
+        let registry = EtcdRegistry::open(MESH, &EtcdSettings::new(&urls), None, &Metrics::new())
+            .expect("the addresses of etcd are right");
+        let (scripted, absent) = script(&registry).await;
+        let practice = Self { router, experts, scripted, page_port, _registry: registry, _etcd: etcd, _dir: dir };
+        practice.complete(absent).await;
+        practice
+    }
+
+    /// Returns when the router calls every instance but that of `absent`, which leaves. What a router tells of its table, its
+    /// gate knows already.
+    async fn complete(&self, absent: Scripted) {
+        let serving = |table: &v1::Catalog| {
+            let instances = table.experts.iter().flat_map(|expert| &expert.instances);
+            instances.filter(|known| known.state() == State::Serving).count()
+        };
+        // Nobody's card stays behind who was never announced.
+        let all = INSTANCES.len() + self.scripted.len();
+        self.router.until("everybody serves", |table| serving(table) == all + 1).await;
+        absent.leave().await;
+        let is_left = |expert: &v1::Expert| expert.name == Self::ABSENT && expert.instances.is_empty();
+        let left = |table: &v1::Catalog| table.experts.iter().any(is_left) && serving(table) == all;
+        self.router.until("one of them has left", left).await;
+    }
+}
+
+/// The files of the mesh, as they are shipped.
+fn files() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../meshes/clinic")
+}
+
+/// Everybody who is scripted joins; who is to leave again is the second.
+async fn script(registry: &EtcdRegistry) -> (Vec<Scripted>, Scripted) {
+    let failed = Refusal::new(Code::Internal, "MODEL_FAILED", "the model ran and failed").into_status();
+    let full = Refusal::new(Code::ResourceExhausted, "QUEUE_FULL", "the queue is full")
+        .with_retry_after(Duration::from_millis(20))
+        .into_status();
+    let stumble = Behaviour::Stumble(full, Stumbled::default());
+    let story = || Practice::STORY.into();
+    let mut scripted = Vec::new();
+    for (expert, behaviour) in [
+        (Practice::STORYTELLER, Behaviour::Stream(story())),
+        (Practice::BREAKER, Behaviour::Break(story(), failed)),
+        (Practice::SLEEPER, Behaviour::Hold),
+        (Practice::STUMBLER, stumble.clone()),
+        (Practice::STUMBLER, stumble),
+    ] {
+        scripted.push(Scripted::join(registry, card(expert), behaviour).await);
+    }
+    (scripted, Scripted::join(registry, card(Practice::ABSENT), Behaviour::Answer).await)
+}
+
+/// Its subject is its own name, which no question of the clinic is about.
+fn card(expert: &str) -> Card {
+    Scripted::card(expert, &[&format!("{expert} {expert}")])
+}
