@@ -115,8 +115,8 @@ func unary[Request, Reply any](
 	return reply, nil
 }
 
-// failed reads what a call ended with. Close takes the connection away from the calls that run, and gRPC cannot tell that
-// from one that broke: it says UNAVAILABLE, which would ask for another try.
+// failed reads what a call ended with. Close takes the connection away from the calls that run, and on one that was draining
+// gRPC may take that for a connection that broke: it says UNAVAILABLE, which would ask for another try.
 func (c *Client) failed(err error, header, trailer metadata.MD) *Error {
 	if c.closed.Load() && status.Code(err) == codes.Unavailable {
 		err = status.Error(codes.Canceled, "the client was closed")

@@ -3,6 +3,7 @@ package consilium_test
 import (
 	"context"
 	"errors"
+	"net"
 	"testing"
 
 	"google.golang.org/grpc/codes"
@@ -76,4 +77,43 @@ func TestCloseEndsTheCallsThatRun(t *testing.T) {
 		}
 		requireClosed(t, "Stream", last)
 	})
+}
+
+// The end of a connection that was draining looks to gRPC like that of one that broke. Where it would try again it finds the
+// client closed; after the last attempt it does not look.
+func TestCloseEndsTheLastAttemptOnADrainingConnection(t *testing.T) {
+	arrived := make(chan struct{})
+	router := failing(2, unavailable)
+	answer := router.dispatch
+	router.dispatch = func(
+		ctx context.Context, request *consiliumv1.DispatchRequest,
+	) (*consiliumv1.DispatchResponse, error) {
+		if reply, err := answer(ctx, request); err != nil {
+			return reply, err
+		}
+		close(arrived)
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := serveOn(t, router, listener)
+	client := dial(t, listener.Addr().String())
+
+	ended := make(chan error)
+	go func() {
+		_, err := client.Ask(patient(t), "text")
+		ended <- err
+	}()
+	<-arrived
+	go server.GracefulStop()
+	for err := error(nil); err == nil; { // until the client has seen that this connection takes no more calls
+		_, err = client.Explain(patient(t), "text")
+	}
+	if err := client.Close(); err != nil {
+		t.Error(err)
+	}
+	requireClosed(t, "Ask", <-ended)
 }

@@ -6,10 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"google.golang.org/grpc"
-
 	consilium "consilium.dev/go"
-	"consilium.dev/go/consiliumv1"
 )
 
 func TestPlaintextHasToBeSaidWhereItLeavesTheMachine(t *testing.T) {
@@ -81,10 +78,7 @@ func TestAUnixSocketNeedsNoWord(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := grpc.NewServer()
-	consiliumv1.RegisterRouterServiceServer(server, &router{})
-	go func() { _ = server.Serve(listener) }() // ends by Stop
-	t.Cleanup(server.Stop)
+	serveOn(t, &router{}, listener)
 	if _, err := dial(t, "unix://"+socket).Ask(patient(t), "text"); err != nil {
 		t.Error(err)
 	}

@@ -107,6 +107,11 @@ func (r *router) listen(options ...grpc.ServerOption) (string, func(), error) {
 	if err != nil {
 		return "", nil, err
 	}
+	_, stop := r.start(listener, options...)
+	return listener.Addr().String(), stop, nil
+}
+
+func (r *router) start(listener net.Listener, options ...grpc.ServerOption) (*grpc.Server, func()) {
 	server := grpc.NewServer(options...)
 	consiliumv1.RegisterRouterServiceServer(server, r)
 	done := make(chan struct{})
@@ -114,7 +119,7 @@ func (r *router) listen(options ...grpc.ServerOption) (string, func(), error) {
 		defer close(done)
 		_ = server.Serve(listener) // ends by Stop, and a server that ended sooner shows in every call
 	}()
-	return listener.Addr().String(), func() { server.Stop(); <-done }, nil
+	return server, func() { server.Stop(); <-done }
 }
 
 // serve starts the router for as long as the test runs.
@@ -126,6 +131,14 @@ func serve(t *testing.T, r *router, options ...grpc.ServerOption) string {
 	}
 	t.Cleanup(stop)
 	return address
+}
+
+// serveOn starts the router at a listener that the test has made.
+func serveOn(t *testing.T, r *router, listener net.Listener) *grpc.Server {
+	t.Helper()
+	server, stop := r.start(listener)
+	t.Cleanup(stop)
+	return server
 }
 
 // connect makes a client of the router, which it starts.

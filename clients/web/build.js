@@ -1,8 +1,10 @@
-/** Builds the page into dist/: one script, one style sheet, one document. */
+/** Builds the page into dist/: one script, one style sheet, one document, for the router that CONSILIUM_ROUTER names. */
 
-import { cp } from "node:fs/promises";
+import { writeFile } from "node:fs/promises";
 
 import { build } from "esbuild";
+
+import { documentFor, LOCAL_ROUTER } from "./document.js";
 
 await build({
   absWorkingDir: import.meta.dirname,
@@ -17,4 +19,5 @@ await build({
   preserveSymlinks: true,
   logLevel: "warning",
 });
-await cp(new URL("src/index.html", import.meta.url), new URL("dist/index.html", import.meta.url));
+const { html } = await documentFor(process.env.CONSILIUM_ROUTER ?? LOCAL_ROUTER);
+await writeFile(new URL("dist/index.html", import.meta.url), html);

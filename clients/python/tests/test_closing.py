@@ -18,16 +18,12 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Awaitable, Callable
 
-    from both import AnyClient
-
 DECISION = StreamDispatchResponse(decision=Decision(reason="CLEAR"))
 DONE = StreamDispatchResponse(done=Done())
 
 
 def is_cancelled(error: BaseException | None) -> bool:
-    return (
-        isinstance(error, ConsiliumError) and error.code is grpc.StatusCode.CANCELLED and not error.retryable
-    )
+    return isinstance(error, ConsiliumError) and error.code is grpc.StatusCode.CANCELLED and not error.retryable
 
 
 async def happened(event: threading.Event) -> bool:
@@ -74,8 +70,15 @@ def test_a_closed_client_asks_no_more_in_asyncio(router: ScriptedRouter) -> None
     assert len(router.seen) == 1
 
 
-def test_closing_twice_is_closing_once(client: AnyClient) -> None:
-    client.close()  # And once more when the test is over.
+def test_closing_twice_is_closing_once(router: ScriptedRouter) -> None:
+    with Client(router.target) as client:
+        client.close()
+
+    async def main() -> None:
+        async with AsyncClient(router.target) as client:
+            await client.close()
+
+    asyncio.run(main())
 
 
 def test_closing_ends_the_calls_that_run(router: ScriptedRouter) -> None:
@@ -122,23 +125,24 @@ def test_closing_ends_the_streams_that_run(router: ScriptedRouter) -> None:
 
 
 @pytest.mark.parametrize("read_first", [True, False])
-def test_closing_ends_the_streams_that_run_in_asyncio(router: ScriptedRouter, read_first: bool) -> None:
-    router.script.append(router.events_then_hold(*[DECISION] if read_first else []))
+def test_closing_ends_the_streams_that_run_in_asyncio(router: ScriptedRouter, *, read_first: bool) -> None:
+    router.script.extend([router.events_then_hold(*[DECISION] if read_first else [])] * 2)
 
     async def main() -> None:
         async with AsyncClient(router.target, timeout=LONG) as client:
-            read, waiting = client.stream("?"), client.stream("?")
+            idle, waiting = client.stream("?"), client.stream("?")
             if read_first:
-                assert await read.__anext__() == DECISION
+                assert [await anext(idle), await anext(waiting)] == [DECISION, DECISION]
             task = asyncio.create_task(anext(waiting))
             assert await happened(router.holding)
 
             await client.close()
 
-            for ended in (anext(read), task):
+            for ended in (anext(idle), task):
                 with pytest.raises(ConsiliumError) as caught:
                     await ended
                 assert is_cancelled(caught.value)
+        assert await happened(router.gone)
 
     asyncio.run(main())
 
@@ -161,7 +165,7 @@ def test_a_stream_that_was_over_ends_as_ever(router: ScriptedRouter) -> None:
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="a task of Python 3.10 does not know that it was cancelled")
 @pytest.mark.parametrize("streams", [False, True])
-def test_a_task_that_is_cancelled_as_well_stays_cancelled(router: ScriptedRouter, streams: bool) -> None:
+def test_a_task_that_is_cancelled_as_well_stays_cancelled(router: ScriptedRouter, *, streams: bool) -> None:
     router.script.append(router.hold if not streams else router.events_then_hold())
 
     async def main() -> None:

@@ -88,3 +88,13 @@ def test_with_credentials_nothing_is_said_in_plaintext(connect: Connect, router:
     with pytest.raises(ConsiliumError, match="UNAVAILABLE"):
         client.ask("?")
     assert router.seen == []
+
+
+def test_what_stays_on_this_machine_takes_no_proxy(
+    connect: Connect, router: ScriptedRouter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("no_proxy", "no_grpc_proxy"):
+        monkeypatch.delenv(variable, raising=False)
+    # Nobody listens there.
+    monkeypatch.setenv("grpc_proxy", "http://127.0.0.1:1")
+    connect(router.target, timeout=LONG).ask("?")

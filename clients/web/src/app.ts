@@ -1,14 +1,13 @@
 /** The page: takes a question, follows what becomes of it, and shows each step when it is there. */
 
 import { type Decision, Decision_Outcome, type Done, type Reply } from "./client/gen/consilium/v1/router_pb.js";
-import { byId, h } from "./dom.js";
-import { type Problem, type Question, Router } from "./router.js";
+import { byId, h, meta } from "./dom.js";
+import { type Problem, problemOf, type Question, Router } from "./router.js";
 import { answerView, streamedText } from "./view/answer.js";
 import { decisionView } from "./view/decision.js";
 import { legsView } from "./view/legs.js";
 import { problemView, refusalView } from "./view/problem.js";
 
-const DEFAULT_ROUTER = "http://127.0.0.1:7600";
 const EXAMPLES = [
   "Can my patient take ibuprofen with warfarin?",
   "Who arranges home oxygen before discharge?",
@@ -16,7 +15,8 @@ const EXAMPLES = [
   "Who won the football world cup in 1998?",
 ];
 
-const router = new Router(new URLSearchParams(location.search).get("router") ?? DEFAULT_ROUTER);
+// Out of the document and not out of the link: whoever makes a link must not choose who gets the question.
+const router = new Router(meta("consilium-router"));
 const form = byId<HTMLFormElement>("ask");
 let running: AbortController | undefined;
 
@@ -80,9 +80,11 @@ async function ask(): Promise<void> {
           break;
       }
     }
-  } catch (problem) {
+  } catch (thrown) {
     if (running !== controller) return;
-    fail(problem as Problem);
+    fail(problemOf(thrown));
+    // Of a call that goes on while the page cannot show it, nothing more is wanted.
+    controller.abort();
   } finally {
     if (running === controller) {
       running = undefined;
@@ -120,16 +122,28 @@ function offerFeedback(token: string): void {
   panel.replaceChildren(h("span", {}, "Was this helpful?"), ...buttons);
   panel.hidden = false;
 
+  /** Another question was asked since; the panel is about that one. */
+  function stale(): boolean {
+    return !buttons.some((button) => panel.contains(button));
+  }
+
   async function send(helpful: boolean): Promise<void> {
+    // The button that was pressed has the focus and cannot keep it.
+    if (panel.contains(document.activeElement)) panel.focus();
     for (const button of buttons) button.disabled = true;
     try {
       await router.feedback(token, helpful);
-      panel.replaceChildren(h("span", { class: "thanks", role: "status" }, "Thank you. Noted."));
+      if (stale()) return;
+      panel.replaceChildren(h("span", { class: "thanks" }, "Thank you. Noted."));
+      say("Thank you. Noted.");
     } catch (thrown) {
-      const { code, reason, message, retryAfterMs } = thrown as Problem;
+      if (stale()) return;
+      const { code, reason, message, retryAfterMs } = problemOf(thrown);
       for (const button of buttons) button.disabled = retryAfterMs === undefined;
       panel.querySelector(".failed")?.remove();
-      panel.append(h("span", { class: "failed", role: "status" }, `Not stored (${reason ?? code}): ${message}`));
+      const what = `Not stored (${reason ?? code}): ${message}`;
+      panel.append(h("span", { class: "failed" }, what));
+      say(what);
     }
   }
 }
@@ -148,10 +162,11 @@ function read(): Question {
 }
 
 function clear(): void {
+  busy(true);
   for (const id of ["problem", "answer", "decision", "legs", "feedback"]) byId(id).hidden = true;
   byId("results").hidden = false;
   byId("request").textContent = "–";
-  busy(true);
+  byId("feedback").replaceChildren();
   say("Asking.");
 }
 
@@ -169,8 +184,12 @@ function showBar(): void {
 
 function busy(now: boolean): void {
   byId("results").setAttribute("aria-busy", String(now));
-  byId("stop").hidden = !now;
-  byId("send").hidden = now;
+  const [here, gone] = now ? [byId("stop"), byId("send")] : [byId("send"), byId("stop")];
+  here.hidden = false;
+  // Whoever works by keyboard keeps a place: the focus moves on before its button, here or in a panel, is hidden.
+  const focused = document.activeElement;
+  if (focused === gone || (now && byId("results").contains(focused))) here.focus();
+  gone.hidden = true;
 }
 
 function say(what: string): void {

@@ -19,6 +19,13 @@ export function h<K extends keyof HTMLElementTagNameMap>(
   return element;
 }
 
+/** The content of the document's `<meta>` of this name. @throws Error when the document has none. */
+export function meta(name: string): string {
+  const element = document.querySelector<HTMLMetaElement>(`meta[name="${name}"]`);
+  if (!element) throw new Error(`the page has no <meta name="${name}">`);
+  return element.content;
+}
+
 /** The element with this id. @throws Error when the document has none: the two belong together. */
 export function byId<E extends HTMLElement = HTMLElement>(id: string): E {
   const element = document.getElementById(id);

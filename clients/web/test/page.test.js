@@ -8,17 +8,22 @@
  */
 
 import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
+import { delimiter, join } from "node:path";
 import { after, afterEach, before, beforeEach, describe, it } from "node:test";
 
 import { build } from "esbuild";
 import { chromium } from "playwright-core";
 
+import { documentFor } from "../document.js";
 import { serve } from "../serve.js";
 
-const { CONSILIUM_ROUTER, PAGE_PORT = "8080", CHROMIUM = "/usr/bin/chromium", SCREENSHOT } = process.env;
-if (!CONSILIUM_ROUTER)
-  throw new Error("CONSILIUM_ROUTER must be the address of a router, for example http://127.0.0.1:7600");
-const ROUTER = CONSILIUM_ROUTER.includes("://") ? CONSILIUM_ROUTER : `http://${CONSILIUM_ROUTER}`;
+const { CONSILIUM_ROUTER: ROUTER, PAGE_PORT = "8080", PATH = "", SCREENSHOT } = process.env;
+const CHROMIUM =
+  process.env.CHROMIUM ??
+  [...PATH.split(delimiter).map((folder) => join(folder, "chromium")), "/usr/bin/chromium"].find(existsSync);
+if (!ROUTER) throw new Error("CONSILIUM_ROUTER must be the address of a router, for example http://127.0.0.1:7600");
+if (!CHROMIUM) throw new Error("there is no chromium on the PATH; CHROMIUM may name a browser like it");
 
 const INTERACTION = "Can my patient take ibuprofen with warfarin?";
 const OUT_OF_SCOPE = "Who won the football world cup in 1998?";
@@ -32,7 +37,7 @@ let asked;
 let complaints;
 
 before(async () => {
-  pages = await serve(Number(PAGE_PORT));
+  pages = await serve(Number(PAGE_PORT), ROUTER);
   browser = await chromium.launch({
     executablePath: CHROMIUM,
     // A browser of its own accord looks for updates, syncs and more; on a machine without internet that is noise.
@@ -73,9 +78,23 @@ beforeEach(async () => {
 afterEach(() => page.close());
 
 /** Opens the page as served by this server. */
-async function open(server = pages, router = ROUTER) {
-  const { port } = server.address();
-  await page.goto(`http://127.0.0.1:${port}/?router=${encodeURIComponent(router)}`);
+async function open(server = pages, search = "") {
+  await page.goto(`http://127.0.0.1:${server.address().port}/${search}`);
+}
+
+/** Serves one more page while the test runs. */
+async function another(test, router) {
+  const server = await serve(0, router);
+  test.after(() => {
+    server.close();
+    server.closeAllConnections();
+  });
+  return server;
+}
+
+/** The id of what has the focus. */
+function focused() {
+  return page.evaluate(() => document.activeElement.id);
 }
 
 async function ask(text) {
@@ -201,14 +220,15 @@ describe("the page", () => {
   it("shows text as it comes, attempts that fail, and how a stream breaks off", async () => {
     // No expert of the clinic does any of this on demand: so the reply is made here, byte for byte.
     await page.route("**/StreamDispatch", async (route) => {
-      const body = await brokenStream();
-      await route.fulfill({
-        contentType: "application/grpc-web+proto",
-        headers: { "consilium-request-id": "r-1" },
-        body,
-      });
+      const headers = {
+        "content-type": "application/grpc-web+proto",
+        "consilium-request-id": "r-1",
+        "access-control-allow-origin": "*",
+        "access-control-expose-headers": "*",
+      };
+      await route.fulfill({ headers, body: await brokenStream() });
     });
-    await open(pages, `http://127.0.0.1:${pages.address().port}`);
+    await open();
     await ask(INTERACTION);
     assert.equal(await page.locator("#answer .text").innerText(), "Better not.");
     assert.ok(await page.getByLabel("attempt 1 on a: UNAVAILABLE after 10 ms").isVisible());
@@ -227,6 +247,7 @@ describe("the page", () => {
     await problem.getByRole("button", { name: "Try again" }).click();
     await page.locator("#results[aria-busy=false]").waitFor();
     assert.deepEqual(asked, ["StreamDispatch", "StreamDispatch"]);
+    assert.equal(await focused(), "send");
   });
 
   it("sends the token back with what the user thinks of the answer", async () => {
@@ -234,9 +255,80 @@ describe("the page", () => {
     await ask(INTERACTION);
     await page.getByText("Was this helpful?").waitFor();
     await page.getByRole("button", { name: "Yes" }).click();
-    await page.getByText("Thank you. Noted.").waitFor();
+    await page.locator(".thanks").getByText("Thank you. Noted.").waitFor();
+    assert.equal(await page.locator("#status").innerText(), "Thank you. Noted.");
+    assert.equal(await focused(), "feedback");
     assert.deepEqual(asked, ["StreamDispatch", "SendFeedback"]);
     assert.deepEqual(complaints, []);
+  });
+
+  it("keeps an answer to feedback away from the next question", async () => {
+    await open();
+    await ask(INTERACTION);
+    let release;
+    const released = new Promise((resolve) => {
+      release = resolve;
+    });
+    await page.route("**/SendFeedback", async (route) => {
+      await released;
+      await route.continue();
+    });
+    const feedback = page.waitForResponse("**/SendFeedback");
+    await page.getByRole("button", { name: "Yes" }).click();
+    await ask(INTERACTION);
+    await page.evaluate(() => {
+      window.shown = [];
+      const watch = new MutationObserver((changes) => {
+        for (const { addedNodes } of changes) for (const { textContent } of addedNodes) window.shown.push(textContent);
+      });
+      for (const id of ["feedback", "status"]) watch.observe(document.getElementById(id), { childList: true });
+    });
+    release();
+    await (await feedback).finished();
+    // What the network brings later is shown later, so by then whatever it shows of the feedback is there.
+    await ask(INTERACTION);
+    assert.deepEqual(await page.evaluate(() => window.shown), [
+      "Asking.",
+      "Was this helpful?",
+      "Yes",
+      "No",
+      "The answer is there.",
+    ]);
+  });
+
+  it("keeps the focus where the keyboard left it", async () => {
+    let release;
+    const held = new Promise((resolve) => {
+      release = resolve;
+    });
+    await page.route("**/StreamDispatch", async (route) => {
+      await held;
+      await route.continue();
+    });
+    await open();
+    await page.getByLabel("Your question").fill(INTERACTION);
+    await page.getByRole("button", { name: "Ask", exact: true }).press("Enter");
+    assert.equal(await focused(), "stop");
+    release();
+    await page.locator("#results[aria-busy=false]").waitFor();
+    assert.equal(await focused(), "send");
+    await page.getByLabel("Your question").press("Enter");
+    await page.locator("#results[aria-busy=false]").waitFor();
+    assert.equal(await focused(), "text");
+  });
+
+  it("says so when it cannot show what came", async () => {
+    await open();
+    await page.evaluate(() => {
+      Number.prototype.toFixed = () => {
+        throw new TypeError("broken on purpose");
+      };
+    });
+    await ask(INTERACTION);
+    const problem = page.getByRole("alert");
+    assert.equal(await problem.locator(".code").innerText(), "PAGE_FAILED");
+    assert.match(await problem.innerText(), /broken on purpose/);
+    assert.match(complaints.join("\n"), /broken on purpose/);
   });
 
   it("says so when feedback is not stored", async () => {
@@ -244,15 +336,16 @@ describe("the page", () => {
     await ask(INTERACTION);
     await page.route("**/SendFeedback", (route) => route.abort());
     await page.getByRole("button", { name: "No", exact: true }).click();
-    await page.getByText("Not stored (UNREACHABLE)").waitFor();
+    await page.locator(".failed").getByText("Not stored (UNREACHABLE)").waitFor();
+    assert.match(await page.locator("#status").innerText(), /^Not stored/);
   });
 
-  it("says that a router is not there", async () => {
+  it("says that a router is not there", async (test) => {
     // A port that was free a moment ago.
     const gone = await serve(0);
     const { port } = gone.address();
     await new Promise((resolve) => gone.close(resolve));
-    await open(pages, `http://127.0.0.1:${port}`);
+    await open(await another(test, `http://127.0.0.1:${port}`));
     await ask(INTERACTION);
     assert.equal(await page.getByRole("alert").locator(".code").innerText(), "UNREACHABLE");
   });
@@ -265,21 +358,72 @@ describe("the page", () => {
   });
 });
 
-it("a page of another origin is refused by CORS", async () => {
-  const foreign = await serve(0);
-  try {
-    await open(foreign);
+it("a page of another origin is refused by CORS", async (test) => {
+  await open(await another(test, ROUTER));
+  await ask(INTERACTION);
+  assert.equal(await page.getByRole("alert").locator(".code").innerText(), "UNREACHABLE");
+  assert.match(complaints.join("\n"), /blocked by CORS policy/);
+  assert.ok(await page.locator("#decision").isHidden());
+});
+
+describe("where the page calls", () => {
+  it("is not up to who made the link", async (test) => {
+    const other = await another(test, ROUTER);
+    const address = `http://127.0.0.1:${other.address().port}`;
+    const called = new Set();
+    page.on("request", (request) => request.method() === "POST" && called.add(new URL(request.url()).origin));
+    await open(pages, `?router=${encodeURIComponent(address)}`);
     await ask(INTERACTION);
-    assert.equal(await page.getByRole("alert").locator(".code").innerText(), "UNREACHABLE");
-    assert.ok(
-      complaints.some((complaint) => complaint.includes("blocked by CORS policy")),
-      complaints.join("\n"),
+    assert.deepEqual([...called], [ROUTER]);
+    // Nor up to a script: the policy knows the router and nobody else.
+    assert.equal(
+      await page.evaluate((url) => fetch(url, { mode: "no-cors" }).catch(({ name }) => name), address),
+      "TypeError",
     );
-    assert.ok(await page.locator("#decision").isHidden());
-  } finally {
-    foreign.close();
-    foreign.closeAllConnections();
-  }
+    assert.match(complaints.join("\n"), /Content Security Policy/);
+  });
+
+  it("is an origin that markup and policy can hold", async () => {
+    for (const address of [
+      "127.0.0.1:7600",
+      "ws://a",
+      "http://a/path",
+      "http://u:p@a",
+      'http://a";x',
+      "http://a;x",
+      "http://[::1]:1",
+      "",
+    ])
+      await assert.rejects(documentFor(address), TypeError, address);
+    const { html, policy } = await documentFor("https://mesh.example/");
+    assert.match(policy, /connect-src https:\/\/mesh\.example;/);
+    assert.ok(html.includes(`content="${policy}"`) && html.includes('content="https://mesh.example"'), html);
+  });
+});
+
+describe("the server", () => {
+  it("says what browsers are to keep to", async () => {
+    for (const path of ["", "index.html", "app.js", "style.css", "missing"]) {
+      const { headers } = await fetch(`http://127.0.0.1:${pages.address().port}/${path}`);
+      assert.match(headers.get("content-security-policy"), /connect-src http:\S+; .*frame-ancestors 'none'$/);
+      assert.equal(headers.get("x-content-type-options"), "nosniff");
+    }
+  });
+
+  it("survives paths that are none and files that are not there", async (test) => {
+    const empty = await serve(0, ROUTER, new URL("nothing/", import.meta.url));
+    test.after(() => {
+      empty.close();
+      empty.closeAllConnections();
+    });
+    for (const [path, status] of [
+      ["//", 404],
+      ["/..%2fpackage.json", 404],
+      ["/app.js", 404],
+      ["/?x", 200],
+    ])
+      assert.equal((await fetch(`http://127.0.0.1:${empty.address().port}${path}`)).status, status, path);
+  });
 });
 
 it("has its picture taken", { skip: !SCREENSHOT && "SCREENSHOT is not set" }, async () => {

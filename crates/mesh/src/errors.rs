@@ -75,8 +75,8 @@ impl Refusal {
         let mut metadata = MetadataMap::new();
         if let Some(after) = self.retry_after {
             details.set_retry_info(Some(after));
-            // Rounded up: 0 would invite a client back at once.
-            let millis = i32::try_from(after.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX);
+            // Rounded up, and never 0: clients on gRPC's core (1.85 at least) then neither retry nor return until their deadline.
+            let millis = i32::try_from(after.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX).max(1);
             metadata.insert(PUSHBACK, MetadataValue::from(millis));
         }
         Status::with_error_details_and_metadata(self.code, self.message, details, metadata)
@@ -103,11 +103,13 @@ pub fn metadata(status: &Status) -> BTreeMap<String, String> {
 
 /// When the server wants the caller back. `None` where it said nothing, or said not to come back.
 pub fn retry_after(status: &Status) -> Option<Duration> {
-    if let Some(pushback) = status.metadata().get(PUSHBACK) {
+    let pushback = match status.metadata().get(PUSHBACK) {
         // A value that is negative or no number means: do not retry (gRFC A6).
-        return pushback.to_str().ok()?.parse().ok().map(Duration::from_millis);
-    }
-    status.get_details_retry_info()?.retry_delay
+        Some(pushback) => Some(Duration::from_millis(pushback.to_str().ok()?.parse().ok()?)),
+        None => None,
+    };
+    // The details are exact where the header is rounded.
+    status.get_details_retry_info().and_then(|info| info.retry_delay).or(pushback)
 }
 
 /// Every field that the server found wrong.
@@ -133,10 +135,17 @@ mod tests {
         assert_eq!(read.code(), Code::ResourceExhausted);
         assert_eq!(reason(&read).as_deref(), Some("OVERLOADED"));
         assert_eq!(metadata(&read).get("expert").map(String::as_str), Some("triage"));
-        assert_eq!(retry_after(&read), Some(Duration::from_millis(2)));
-        assert_eq!(read.get_details_retry_info().unwrap().retry_delay, Some(Duration::from_micros(1500)));
+        assert_eq!(retry_after(&read), Some(Duration::from_micros(1500)));
+        assert_eq!(read.metadata().get(PUSHBACK).unwrap(), "2");
         let expected = Violation { field: "query.text".into(), problem: "longer than 10 characters".into() };
         assert_eq!(violations(&read), [expected]);
+    }
+
+    #[test]
+    fn at_once_is_a_millisecond_for_clients_that_hang_at_zero() {
+        let status = Refusal::new(Code::Unavailable, "DRAINING", "leaving").with_retry_after(Duration::ZERO).into_status();
+        assert_eq!(status.metadata().get(PUSHBACK).unwrap(), "1");
+        assert_eq!(retry_after(&status), Some(Duration::ZERO));
     }
 
     #[test]

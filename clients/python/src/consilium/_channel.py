@@ -26,8 +26,8 @@ _MAX_METADATA_BYTES = 64 * 1024
 _HOST_AND_PORT = re.compile(r"(\[[^]]*\]|[^:]*)(?::[0-9]+)?")
 
 
-def options(extra: Sequence[ChannelOption]) -> list[ChannelOption]:
-    """The settings of gRPC's channel; those of the application, `extra`, win."""
+def options(target: str, extra: Sequence[ChannelOption]) -> list[ChannelOption]:
+    """The settings of gRPC's channel to `target`; those of the application, `extra`, win."""
     ours: list[ChannelOption] = [
         ("grpc.primary_user_agent", f"consilium-python/{__version__}"),
         ("grpc.service_config", service_config()),
@@ -48,6 +48,9 @@ def options(extra: Sequence[ChannelOption]) -> list[ChannelOption]:
         # By default gRPC stops after two pings when only the server sends, as it does in a long stream.
         ("grpc.http2.max_pings_without_data", 0),
     ]
+    if _on_this_machine(target):
+        # gRPC would go to the environment's proxy for loopback too, where that is another machine's.
+        ours.append(("grpc.enable_http_proxy", 0))
     # gRPC takes the first of two options with one name.
     return [*extra, *ours]
 

@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, TypeVar
+from weakref import WeakSet
 
 import grpc
 import grpc.aio
@@ -66,8 +67,9 @@ class AsyncClient:
     ) -> None:
         self._calls = Calls(timeout, propagator)
         self._closed = False
+        self._streams = WeakSet[AsyncStream]()
         _channel.check_security(target, credentials, plaintext=plaintext)
-        options = _channel.options(channel_options)
+        options = _channel.options(target, channel_options)
         if credentials is None:
             self._channel = grpc.aio.insecure_channel(target, options)
         else:
@@ -107,7 +109,9 @@ class AsyncClient:
         call = self._calls.stream(query, **said)
         if self._closed:
             raise errors.closed()
-        return AsyncStream(self._stream(call.request, timeout=call.timeout, metadata=call.metadata), self)
+        stream = AsyncStream(self._stream(call.request, timeout=call.timeout, metadata=call.metadata), self)
+        self._streams.add(stream)
+        return stream
 
     async def feedback(
         self,
@@ -134,6 +138,9 @@ class AsyncClient:
     async def close(self) -> None:
         """Closes the connection. Calls that still run, and those made later, fail as `CANCELLED`."""
         self._closed = True
+        # The channel of an older gRPC does not know of streams that nobody waits for just now.
+        for stream in list(self._streams):
+            stream._call.cancel()
         await self._channel.close()
 
     async def __aenter__(self) -> Self:
@@ -177,18 +184,23 @@ class AsyncStream(AsyncIterator[router_pb2.StreamDispatchResponse]):
         self._call = call
         self._client = client
         self._events = call.__aiter__()
-        self._closed = False
+        self._over = False
 
     async def __anext__(self) -> router_pb2.StreamDispatchResponse:
-        if self._closed:
+        if self._over:
             raise StopAsyncIteration
+        if self._client._closed:
+            raise errors.closed()
         before = _cancellations()
         try:
             return await self._events.__anext__()
+        except StopAsyncIteration:
+            self._over = True
+            raise
         except asyncio.CancelledError as error:
             # By another task, while this one waited for an event; or it is this one that somebody cancels.
             if _cancellations() == before:
-                if self._closed:
+                if self._over:
                     raise StopAsyncIteration from None
                 if self._client._closed:
                     raise errors.closed() from error
@@ -198,7 +210,7 @@ class AsyncStream(AsyncIterator[router_pb2.StreamDispatchResponse]):
 
     def close(self) -> None:
         """Cancels the call, unless it is over. The iteration ends."""
-        self._closed = True
+        self._over = True
         self._call.cancel()
 
     async def __aenter__(self) -> Self:

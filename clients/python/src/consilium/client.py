@@ -63,7 +63,7 @@ class Client:
         self._calls = Calls(timeout, propagator)
         self._closed = False
         _channel.check_security(target, credentials, plaintext=plaintext)
-        options = _channel.options(channel_options)
+        options = _channel.options(target, channel_options)
         if credentials is None:
             self._channel = grpc.insecure_channel(target, options)
         else:

@@ -59,6 +59,8 @@ function headline(code: string): string {
       return "The mesh does not have what was asked for.";
     case "UNREACHABLE":
       return "The router cannot be reached.";
+    case "PAGE_FAILED":
+      return "This page cannot show what came.";
     default:
       return "The call failed.";
   }

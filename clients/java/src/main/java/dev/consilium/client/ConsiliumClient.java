@@ -60,7 +60,7 @@ public final class ConsiliumClient implements AutoCloseable {
    * A client of a mesh on this machine, in plaintext, with every default.
    *
    * @param target where the router is, for example {@code 127.0.0.1:7600}
-   * @throws IllegalArgumentException when the target is not on this machine: then {@link #builder(String)} is the way
+   * @throws IllegalArgumentException when the target is not certainly this machine: then {@link #builder(String)} is the way
    */
   public static ConsiliumClient connect(String target) {
     return builder(target).build();
@@ -189,16 +189,14 @@ public final class ConsiliumClient implements AutoCloseable {
   }
 
   /**
-   * {@link #feedback(String, Metrics, FeedbackOptions)} without waiting. The future fails with {@link ConsiliumException}; cancelling
-   * it cancels the call.
+   * {@link #feedback(String, Metrics, FeedbackOptions)} without waiting. The future fails with {@link ConsiliumException};
+   * cancelling it cancels the call.
    */
   public CompletableFuture<SendFeedbackResponse> feedbackAsync(String token, Metrics metrics, FeedbackOptions options) {
     return Completion.of(options.terms().on(future, deadline).sendFeedback(metrics.request(token)));
   }
 
-  /**
-   * Closes the connections. What still runs ends as {@code CANCELLED}, and so does every later call. Waits for at most 5 s.
-   */
+  /** Closes the connections, within 5 s. What still runs ends as {@code CANCELLED}, and so does every later call. */
   @Override
   public void close() {
     closing.begin();
@@ -296,8 +294,8 @@ public final class ConsiliumClient implements AutoCloseable {
     /**
      * Makes the client. It connects with the first call.
      *
-     * @throws IllegalArgumentException when the target is on another machine, and neither {@link #credentials(ChannelCredentials)}
-     *     nor {@link #plaintext()} was said, or when both were
+     * @throws IllegalArgumentException when the target is not certainly this machine, and neither {@link
+     *     #credentials(ChannelCredentials)} nor {@link #plaintext()} was said; or when both were
      */
     public ConsiliumClient build() {
       return new ConsiliumClient(this);
@@ -309,7 +307,7 @@ public final class ConsiliumClient implements AutoCloseable {
       }
       if (credentials == null && !plaintext && !Loopback.is(target)) {
         throw new IllegalArgumentException(
-            "the target is on another machine: give credentials(…), or say plaintext() if anyone on the way may read along");
+            "a target that is not certainly this machine takes credentials(…), or plaintext() where everybody may read along");
       }
       return credentials == null ? InsecureChannelCredentials.create() : credentials;
     }

@@ -132,16 +132,11 @@ class CallsTest {
 
   @Test
   void theSameIsNotSaidTwice() {
-    assertTwice("attribute said twice, in a message and in words: audience", AskOptions.builder().attribute("audience", "clinician"));
-    assertTwice("label said twice, in a message and in words: desk", AskOptions.builder().label("desk", "discharge"));
-    assertTwice("context said twice, in a message and in words: tenant", AskOptions.builder().context(REQUEST.getContext()).tenant("x"));
-    assertTwice("options said twice, in a message and in words: top_k", AskOptions.builder().topK(2).options(REQUEST.getOptions()));
+    assertTwice("attribute", "audience", AskOptions.builder().attribute("audience", "clinician"));
+    assertTwice("label", "desk", AskOptions.builder().label("desk", "discharge"));
+    assertTwice("context", "tenant", AskOptions.builder().context(REQUEST.getContext()).tenant("ward-3"));
+    assertTwice("options", "top_k", AskOptions.builder().topK(2).options(REQUEST.getOptions()));
     assertTrue(router.headers.isEmpty());
-  }
-
-  private void assertTwice(String words, AskOptions.Builder options) {
-    var error = assertThrows(IllegalArgumentException.class, () -> mesh.ask(REQUEST.getQuery(), options.build()));
-    assertEquals(words, error.getMessage());
   }
 
   @Test
@@ -238,6 +233,11 @@ class CallsTest {
     assertThrows(NullPointerException.class, () -> mesh.feedback((String) null, Metrics.none()));
     assertThrows(NullPointerException.class, () -> AskOptions.builder().attribute("audience", (String) null));
     assertTrue(router.headers.isEmpty());
+  }
+
+  private void assertTwice(String what, String name, AskOptions.Builder options) {
+    var error = assertThrows(IllegalArgumentException.class, () -> mesh.ask(REQUEST.getQuery(), options.build()));
+    assertEquals(what + " said twice, in a message and in words: " + name, error.getMessage());
   }
 
   private static ConsiliumClient secured(String target) {

@@ -14,6 +14,8 @@ import com.google.rpc.BadRequest.FieldViolation;
 import com.google.rpc.ErrorInfo;
 import com.google.rpc.RetryInfo;
 import dev.consilium.client.ConsiliumException.Violation;
+import dev.consilium.v1.Query;
+import dev.consilium.v1.Values;
 import io.grpc.Metadata;
 import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
@@ -26,6 +28,9 @@ import java.util.Map;
 import java.util.Optional;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.function.Executable;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /** What an exception says. */
 class ErrorsTest {
@@ -100,12 +105,12 @@ class ErrorsTest {
 
   @Test
   void nobodyThereIsRetryableUnlessItIsUsWhoSaySo() {
-    assertTrue(failing(Status.UNAVAILABLE).retryable());
-    assertTrue(failing(Status.UNAVAILABLE, "1").retryable());
+    assertTrue(failing(Status.UNAVAILABLE.asRuntimeException()).retryable());
+    assertTrue(failing(Status.UNAVAILABLE.asRuntimeException(pushback("1"))).retryable());
     assertTrue(failing(Status.Code.UNAVAILABLE, info("example.org", "PROXIED")).retryable());
     assertTrue(failing(Status.Code.UNAVAILABLE, info("consilium.dev", "OVERLOADED"), retry(1, 0)).retryable());
     assertFalse(failing(Status.Code.UNAVAILABLE, info("consilium.dev", "NO_LIVE_INSTANCE")).retryable());
-    assertFalse(failing(Status.INTERNAL).retryable());
+    assertFalse(failing(Status.INTERNAL.asRuntimeException()).retryable());
   }
 
   @ParameterizedTest
@@ -113,9 +118,7 @@ class ErrorsTest {
   void aServerThatPushesBackWantsNoOtherTry(String pushback) {
     for (Status.Code code : List.of(Status.Code.UNAVAILABLE, Status.Code.RESOURCE_EXHAUSTED)) {
       var status = com.google.rpc.Status.newBuilder().setCode(code.value()).addDetails(Any.pack(retry(1, 0)));
-      var trailers = new Metadata();
-      trailers.put(CallMetadata.PUSHBACK, pushback);
-      var error = failing(StatusProto.toStatusRuntimeException(status.build(), trailers));
+      var error = failing(StatusProto.toStatusRuntimeException(status.build(), pushback(pushback)));
       assertEquals(Optional.empty(), error.retryAfter());
       assertFalse(error.retryable());
     }
@@ -133,7 +136,8 @@ class ErrorsTest {
     var garbage = new Metadata();
     garbage.put(DETAILS, new byte[] {-1, -1, -1});
     var details = new Metadata();
-    details.put(DETAILS, com.google.rpc.Status.newBuilder().setCode(5).addDetails(broken(BadRequest.class)).build().toByteArray());
+    var status = com.google.rpc.Status.newBuilder().setCode(Status.Code.NOT_FOUND.value()).addDetails(broken(BadRequest.class));
+    details.put(DETAILS, status.build().toByteArray());
     for (Metadata trailers : List.of(garbage, details)) {
       var error = failing(Status.NOT_FOUND.withDescription("no such expert").asRuntimeException(trailers));
       assertEquals(Status.Code.NOT_FOUND, error.code());
@@ -158,13 +162,25 @@ class ErrorsTest {
     }
   }
 
+  /** Of those that are made here; a server's words are the server's. */
   @Test
   void noErrorRepeatsTheQuery() {
+    var secret = Values.newBuilder().addValues("secret").build();
+    var query = Query.newBuilder().setText("secret").putAttributes("audience", secret).putLabels("desk", "secret").build();
+    var hasty = AskOptions.builder().deadline(Duration.ofMillis(1)).build();
     router.hold();
-    var options = AskOptions.builder().deadline(Duration.ofMillis(1)).build();
-    var error = assertThrows(ConsiliumException.class, () -> mesh.ask("secret", options));
-    for (Throwable cause = error; cause != null; cause = cause.getCause()) {
-      assertFalse(cause.toString().contains("secret"));
+    assertSilent(() -> mesh.ask(query, AskOptions.builder().attribute("audience", "secret").build()));
+    assertSilent(() -> mesh.ask(query, AskOptions.builder().label("desk", "secret").build()));
+    assertSilent(() -> AskOptions.builder().metadata("x-ward", "secret\n"));
+    assertSilent(() -> mesh.ask(query, hasty));
+    mesh.close();
+    assertSilent(() -> mesh.ask(query, AskOptions.defaults()));
+    assertSilent(() -> mesh.feedback("secret", Metrics.of("secret", "secret")));
+  }
+
+  private static void assertSilent(Executable call) {
+    for (Throwable error = assertThrows(RuntimeException.class, call); error != null; error = error.getCause()) {
+      assertFalse(error.toString().contains("secret"), error::toString);
     }
   }
 
@@ -174,7 +190,7 @@ class ErrorsTest {
     try (var taken = new ServerSocket(0)) {
       port = taken.getLocalPort();
     }
-    try (var nobody = ConsiliumClient.connect("127.0.0.1:" + port)) {
+    try (var nobody = ConsiliumClient.builder("127.0.0.1:" + port).deadline(Duration.ofHours(1)).build()) {
       var error = assertThrows(ConsiliumException.class, () -> nobody.ask("a question"));
       assertEquals(Status.Code.UNAVAILABLE, error.code());
       assertEquals("", error.reason());
@@ -193,19 +209,26 @@ class ErrorsTest {
     return failing(StatusProto.toStatusRuntimeException(status.build(), trailers));
   }
 
-  private ConsiliumException failing(Status status, String... pushback) {
-    var trailers = new Metadata();
-    for (String delay : pushback) {
-      trailers.put(CallMetadata.PUSHBACK, delay);
-    }
-    return failing(status.asRuntimeException(trailers));
-  }
-
   /** However often it is tried. */
   private ConsiliumException failing(StatusRuntimeException error) {
-    router.failures.clear();
     router.fail(3, error);
     return assertThrows(ConsiliumException.class, () -> mesh.ask("a question"));
+  }
+
+  private static Metadata pushback(String delay) {
+    var trailers = new Metadata();
+    trailers.put(CallMetadata.PUSHBACK, delay);
+    return trailers;
+  }
+
+  private static Any broken(Class<? extends Message> detail) {
+    var broken = Any.newBuilder().setTypeUrl("type.googleapis.com/google.rpc." + detail.getSimpleName());
+    return broken.setValue(ByteString.copyFromUtf8("\n")).build();
+  }
+
+  private static RetryInfo retry(long seconds, int nanos) {
+    var delay = com.google.protobuf.Duration.newBuilder().setSeconds(seconds).setNanos(nanos);
+    return RetryInfo.newBuilder().setRetryDelay(delay).build();
   }
 
   private static ErrorInfo info(String domain, String reason) {

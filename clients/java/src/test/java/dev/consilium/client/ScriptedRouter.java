@@ -90,8 +90,9 @@ final class ScriptedRouter extends RouterServiceGrpc.RouterServiceImplBase imple
     }
   }
 
-  /** The next so many attempts fail like this; a stream first sends the decision. */
+  /** The next so many attempts fail like this, and no more; a stream first sends the decision. */
   void fail(int attempts, StatusRuntimeException error) {
+    failures.clear();
     for (int attempt = 0; attempt < attempts; attempt++) {
       failures.add(error);
     }
