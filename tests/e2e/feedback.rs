@@ -258,6 +258,25 @@ async fn only_whose_answer_was_given_is_credited_with_it() {
 }
 
 #[tokio::test]
+async fn who_answered_in_place_of_another_is_known_as_such() {
+    let dir = TempDir::new().expect("a temporary directory can be made");
+    let settings = format!("gate: {{min_confidence: 0.0, fallback: augur}}\n{}", section(dir.path()));
+    let mesh = Mesh::start(&settings).await;
+    let _oracle = mesh.script("oracle", Behaviour::Fail(Status::internal("broken"))).await;
+    let _augur = mesh.script("augur", Behaviour::Answer).await;
+    let reply = mesh.ask("ask oracle something").await.expect("the fallback answers");
+    send(&mesh, &reply.feedback_token, helpful()).await.expect("it is taken");
+    let line = &journal(dir.path())[0];
+    let legs: Vec<_> = line["legs"].as_array().expect("legs are a list").iter().collect();
+    let seen: Vec<_> = legs.iter().map(|leg| (&leg["expert"], &leg["stage"], &leg["answered"])).collect();
+    let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).expect("it is JSON");
+    let (oracle, augur) = (json(r#"["oracle", 0, false]"#), json(r#"["augur", 1, true]"#));
+    assert_eq!(seen, [&oracle, &augur].map(|leg| (&leg[0], &leg[1], &leg[2])), "{line}");
+    let counted = r#"consilium_feedback_total{expert="augur",metric="helpful",value="true"} 1"#;
+    assert!(mesh.metrics.encode().contains(counted), "and has the praise for it");
+}
+
+#[tokio::test]
 async fn a_mesh_that_asks_for_nothing_is_told_nothing() {
     let (mesh, _expert) = pharmacy("test", "").await;
     assert_eq!(token(&mesh).await, "");

@@ -1,6 +1,8 @@
 //! An expert that does as it is told, served exactly as a real one is: for faults that a real expert cannot be made to
 //! show on demand.
 
+mod mirror;
+
 use std::{
     collections::BTreeSet,
     pin::Pin,
@@ -33,6 +35,8 @@ use uuid::Uuid;
 #[derive(Debug, Clone)]
 pub enum Behaviour {
     Answer,
+    /// Answers with what it received, a line for each thing that was said.
+    Mirror,
     /// Answers once [`Scripted::release`] is called.
     Hold,
     Fail(Status),
@@ -50,9 +54,8 @@ pub struct Stumbled(Arc<Mutex<BTreeSet<String>>>);
 
 impl Stumbled {
     /// Whether the request comes for the first time.
-    fn is_first(&self, context: Option<v1::CallContext>) -> bool {
-        let id = context.unwrap_or_default().request_id;
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id)
+    fn is_first(&self, context: &v1::CallContext) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(context.request_id.clone())
     }
 }
 
@@ -183,7 +186,11 @@ impl Drop for Held<'_> {
 
 impl Shared {
     fn answer(&self) -> v1::InferResponse {
-        let text = v1::Text { text: format!("answer of {}", self.instance), finish_reason: None };
+        self.say(format!("answer of {}", self.instance))
+    }
+
+    fn say(&self, text: String) -> v1::InferResponse {
+        let text = v1::Text { text, finish_reason: None };
         v1::InferResponse {
             answer: Some(v1::Answer { body: Some(v1::answer::Body::Text(text)), ..Default::default() }),
             timings: None,
@@ -193,13 +200,14 @@ impl Shared {
         }
     }
 
-    async fn act(&self, context: Option<v1::CallContext>) -> Result<v1::InferResponse, Status> {
+    async fn act(&self, query: &v1::Query, context: &v1::CallContext) -> Result<v1::InferResponse, Status> {
         self.calls.send_modify(|count| *count += 1);
         let behaviour = self.behaviour.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match behaviour {
             Behaviour::Fail(status) | Behaviour::Break(_, status) => Err(status),
             Behaviour::Stumble(status, stumbled) if stumbled.is_first(context) => Err(status),
             Behaviour::Answer | Behaviour::Stream(_) | Behaviour::Stumble(..) => Ok(self.answer()),
+            Behaviour::Mirror => Ok(self.say(mirror::told(query, context))),
             Behaviour::Hold => {
                 self.running.fetch_add(1, Ordering::AcqRel);
                 let mut held = Held(self, false);
@@ -214,7 +222,8 @@ impl Shared {
 #[tonic::async_trait]
 impl ExpertService for Shared {
     async fn infer(&self, request: Request<v1::InferRequest>) -> Result<Response<v1::InferResponse>, Status> {
-        self.act(request.into_inner().context).await.map(Response::new)
+        let v1::InferRequest { query, context, .. } = request.into_inner();
+        self.act(&query.unwrap_or_default(), &context.unwrap_or_default()).await.map(Response::new)
     }
 
     type StreamInferStream = Pin<Box<dyn Stream<Item = Result<v1::StreamInferResponse, Status>> + Send>>;
@@ -228,9 +237,12 @@ impl ExpertService for Shared {
         let (pieces, breaks) = match behaviour {
             Behaviour::Stream(pieces) => (pieces, false),
             Behaviour::Break(pieces, _) => (pieces, true),
-            Behaviour::Answer | Behaviour::Hold | Behaviour::Fail(_) | Behaviour::Stumble(..) => (Vec::new(), false),
+            Behaviour::Answer | Behaviour::Mirror | Behaviour::Hold | Behaviour::Fail(_) | Behaviour::Stumble(..) => {
+                (Vec::new(), false)
+            }
         };
-        let end = self.act(request.into_inner().context).await;
+        let v1::StreamInferRequest { query, context, .. } = request.into_inner();
+        let end = self.act(&query.unwrap_or_default(), &context.unwrap_or_default()).await;
         let end = match end {
             Err(status) if !breaks => return Err(status),
             end => end.map(Event::Done),

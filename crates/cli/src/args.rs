@@ -1,13 +1,13 @@
 //! What may stand on the command line. Nothing is done here; every command gets its own struct.
 
+mod feedback;
 mod question;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
-use consilium_proto::v1::send_feedback_request::{Metric, metric};
 
-pub(crate) use self::question::Question;
+pub(crate) use self::{feedback::Feedback, question::Question};
 
 /// Variables named `CONSILIUM_…` that are this program's own, and therefore no settings of a mesh.
 pub(crate) const OWN_VARIABLES: [&str; 3] = ["CONSILIUM_ROUTER", "CONSILIUM_ONNXRUNTIME", "CONSILIUM_LOG"];
@@ -147,45 +147,6 @@ pub(crate) struct Explain {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Feedback {
-    /// What came with the answer: feedback_token in what `consilium ask --json` prints
-    pub(crate) token: String,
-    /// A metric that the mesh declares: true or false, a number, or a text, for example helpful=true or rating=4
-    #[arg(required = true, value_name = "NAME=VALUE", value_parser = parse_metric)]
-    metrics: Vec<(String, Value)>,
-    #[command(flatten)]
-    pub(crate) router: Router,
-    /// How long to wait, for example 500ms or 2s
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
-    pub(crate) deadline: Option<Duration>,
-    /// Print one JSON document instead of text
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-/// What is said of an answer.
-#[derive(Clone, Debug, PartialEq)]
-enum Value {
-    Boolean(bool),
-    Number(f64),
-    Text(String),
-}
-
-impl Feedback {
-    pub(crate) fn metrics(&self) -> Vec<Metric> {
-        let metric = |(name, value): &(String, Value)| {
-            let value = match value {
-                Value::Boolean(it) => metric::Value::Boolean(*it),
-                Value::Number(it) => metric::Value::Number(*it),
-                Value::Text(it) => metric::Value::Text(it.clone()),
-            };
-            Metric { name: name.clone(), value: Some(value) }
-        };
-        self.metrics.iter().map(metric).collect()
-    }
-}
-
-#[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Experts {
     #[command(subcommand)]
@@ -274,19 +235,6 @@ fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// What a value looks like is what it is. What a metric ought to be, the mesh declares and its router checks.
-fn parse_metric(text: &str) -> Result<(String, Value), String> {
-    let (name, value) = pair(text).map_err(|_| "expected NAME=VALUE".to_owned())?;
-    let number = value.parse().ok().filter(|number: &f64| number.is_finite());
-    let value = match (value.as_str(), number) {
-        ("true", _) => Value::Boolean(true),
-        ("false", _) => Value::Boolean(false),
-        (_, Some(number)) => Value::Number(number),
-        (_, None) => Value::Text(value),
-    };
-    Ok((name, value))
-}
-
 fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(duration) if !duration.is_zero() && duration <= MAX_DEADLINE => Ok(duration),
@@ -334,28 +282,6 @@ mod tests {
         for wrong in
             [&["experts", "--watch", "retire", "general", "--mesh", "m.yaml"][..], &["experts", "retire", "general"]]
         {
-            assert_eq!(parse(wrong).unwrap_err().exit_code(), 2);
-        }
-    }
-
-    #[test]
-    fn a_metric_is_what_it_looks_like() {
-        let given = [
-            ("helpful=true", Value::Boolean(true)),
-            ("rating=4", Value::Number(4.0)),
-            ("rating=-0.5", Value::Number(-0.5)),
-            ("comment=a=b, or not", Value::Text("a=b, or not".into())),
-            ("comment=nan", Value::Text("nan".into())),
-            ("comment=", Value::Text(String::new())),
-        ];
-        for (argument, expected) in given {
-            let Command::Feedback(feedback) = parse(&["feedback", "token", argument, "--json"]).unwrap() else {
-                panic!("another command")
-            };
-            assert_eq!(feedback.metrics[0].1, expected);
-            assert_eq!(feedback.metrics()[0].name, argument.split('=').next().unwrap());
-        }
-        for wrong in [&["feedback", "token"][..], &["feedback", "token", "helpful"], &["feedback", "token", "=true"]] {
             assert_eq!(parse(wrong).unwrap_err().exit_code(), 2);
         }
     }

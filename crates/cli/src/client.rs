@@ -43,23 +43,25 @@ impl Client {
     pub(crate) async fn dispatch(&self, call: Call) -> Result<view::Dispatch, Error> {
         let Call { query, context, options, deadline } = call;
         let message = v1::DispatchRequest { query: Some(query), context: Some(context), options: Some(options) };
-        let sent = Instant::now();
-        let reply = self.router().dispatch(request(message, deadline)).await.map_err(|it| self.error(&it, deadline))?;
-        Ok(view::Dispatch::new(reply.into_inner(), sent.elapsed()))
+        let limit = Limit::new(deadline);
+        let reply = self.router().dispatch(request(message, limit)).await.map_err(|it| self.error(&it, limit))?;
+        Ok(view::Dispatch::new(reply.into_inner(), limit.since.elapsed()))
     }
 
     pub(crate) async fn stream(&self, call: Call) -> Result<Events, Error> {
         let Call { query, context, options, deadline } = call;
         let message = v1::StreamDispatchRequest { query: Some(query), context: Some(context), options: Some(options) };
-        let reply = self.router().stream_dispatch(request(message, deadline)).await;
-        let stream = reply.map_err(|it| self.error(&it, deadline))?.into_inner();
-        Ok(Events { client: self.clone(), stream, deadline })
+        let limit = Limit::new(deadline);
+        let reply = self.router().stream_dispatch(request(message, limit)).await;
+        let stream = reply.map_err(|it| self.error(&it, limit))?.into_inner();
+        Ok(Events { client: self.clone(), stream, limit })
     }
 
     pub(crate) async fn explain(&self, call: Call) -> Result<view::Explanation, Error> {
         let Call { query, context, options, deadline } = call;
         let message = v1::ExplainRequest { query: Some(query), context: Some(context), options: Some(options) };
-        let reply = self.router().explain(request(message, deadline)).await.map_err(|it| self.error(&it, deadline))?;
+        let limit = Limit::new(deadline);
+        let reply = self.router().explain(request(message, limit)).await.map_err(|it| self.error(&it, limit))?;
         Ok(reply.into_inner().into())
     }
 
@@ -71,19 +73,21 @@ impl Client {
         deadline: Option<Duration>,
     ) -> Result<view::Accepted, Error> {
         let message = v1::SendFeedbackRequest { token: token.to_owned(), metrics };
-        let reply = self.router().send_feedback(request(message, deadline)).await;
-        let v1::SendFeedbackResponse {} = reply.map_err(|it| self.error(&it, deadline))?.into_inner();
+        let limit = Limit::new(deadline);
+        let reply = self.router().send_feedback(request(message, limit)).await;
+        let v1::SendFeedbackResponse {} = reply.map_err(|it| self.error(&it, limit))?.into_inner();
         Ok(view::Accepted {})
     }
 
     pub(crate) async fn experts(&self) -> Result<view::Catalog, Error> {
-        let reply = self.catalog().list_experts(v1::ListExpertsRequest {}).await.map_err(|it| self.error(&it, None))?;
+        let reply = self.catalog().list_experts(v1::ListExpertsRequest {}).await;
+        let reply = reply.map_err(|it| self.error(&it, Limit::new(None)))?;
         Ok(reply.into_inner().catalog.unwrap_or_default().into())
     }
 
     pub(crate) async fn watch(&self) -> Result<Catalogs, Error> {
         let reply = self.catalog().watch_experts(v1::WatchExpertsRequest {}).await;
-        let stream = reply.map_err(|it| self.error(&it, None))?.into_inner();
+        let stream = reply.map_err(|it| self.error(&it, Limit::new(None)))?.into_inner();
         Ok(Catalogs { client: self.clone(), stream })
     }
 
@@ -97,8 +101,26 @@ impl Client {
         CatalogServiceClient::new(self.channel.clone()).max_decoding_message_size(dial::MAX_MESSAGE_BYTES)
     }
 
-    fn error(&self, status: &Status, deadline: Option<Duration>) -> Error {
-        explained(status, &self.address, deadline)
+    fn error(&self, status: &Status, limit: Limit) -> Error {
+        explained(status, &self.address, limit)
+    }
+}
+
+/// How long a caller wants to wait, and since when.
+#[derive(Debug, Clone, Copy)]
+struct Limit {
+    deadline: Option<Duration>,
+    since: Instant,
+}
+
+impl Limit {
+    /// From now on.
+    fn new(deadline: Option<Duration>) -> Self {
+        Self { deadline, since: Instant::now() }
+    }
+
+    fn has_passed(self) -> bool {
+        self.deadline.is_some_and(|deadline| self.since.elapsed() >= deadline)
     }
 }
 
@@ -106,14 +128,14 @@ impl Client {
 pub(crate) struct Events {
     client: Client,
     stream: Streaming<v1::StreamDispatchResponse>,
-    deadline: Option<Duration>,
+    limit: Limit,
 }
 
 impl Events {
     /// `None` at the end.
     pub(crate) async fn next(&mut self) -> Result<Option<view::Event>, Error> {
         loop {
-            let message = self.stream.message().await.map_err(|it| self.client.error(&it, self.deadline))?;
+            let message = self.stream.message().await.map_err(|it| self.client.error(&it, self.limit))?;
             let Some(message) = message else { return Ok(None) };
             if let Some(event) = view::Event::new(message) {
                 return Ok(Some(event));
@@ -131,39 +153,40 @@ pub(crate) struct Catalogs {
 impl Catalogs {
     /// `None` when the router ended the stream.
     pub(crate) async fn next(&mut self) -> Result<Option<view::Catalog>, Error> {
-        let message = self.stream.message().await.map_err(|it| self.client.error(&it, None))?;
+        let message = self.stream.message().await.map_err(|it| self.client.error(&it, Limit::new(None)))?;
         Ok(message.map(|message| message.catalog.unwrap_or_default().into()))
     }
 }
 
-fn request<T>(message: T, deadline: Option<Duration>) -> Request<T> {
+fn request<T>(message: T, limit: Limit) -> Request<T> {
     let mut request = Request::new(message);
-    if let Some(deadline) = deadline {
+    if let Some(deadline) = limit.deadline {
         request.set_timeout(deadline);
     }
     request
 }
 
 /// A status, in words for people and in the words of the contract.
-fn explained(status: &Status, address: &str, deadline: Option<Duration>) -> Error {
-    let (is_usage, trouble) = in_words(status, address, deadline);
-    // tonic says CANCELLED where its own timer fires first.
-    let code = if status.code() == Code::Cancelled { Code::DeadlineExceeded } else { status.code() };
+fn explained(status: &Status, address: &str, limit: Limit) -> Error {
+    // tonic says CANCELLED where its own timer fires first; before that, somebody else did.
+    let is_late = status.code() == Code::Cancelled && limit.has_passed();
+    let code = if is_late { Code::DeadlineExceeded } else { status.code() };
+    let (is_usage, trouble) = in_words(status, code, address, limit.deadline);
     Error::Answered(Box::new(Answered { is_usage, failure: view::CallFailure::new(status, code, &trouble), trouble }))
 }
 
 /// Whether the caller did something wrong, and what to tell whoever it is.
-fn in_words(status: &Status, address: &str, deadline: Option<Duration>) -> (bool, Trouble) {
+fn in_words(status: &Status, code: Code, address: &str, deadline: Option<Duration>) -> (bool, Trouble) {
     let reason = errors::reason(status);
     // Statuses that tonic makes at this end carry a cause and no reason of ours.
     let made_here = reason.is_none() && std::error::Error::source(status).is_some();
-    match status.code() {
+    match code {
         Code::Unavailable if made_here => {
             let trouble = Trouble::new(format!("no router answers at {address}"))
                 .with_hint("is it running? start it with: consilium up meshes/clinic/mesh.yaml");
             (false, trouble)
         }
-        Code::DeadlineExceeded | Code::Cancelled => {
+        Code::DeadlineExceeded => {
             let headline = match deadline {
                 Some(deadline) => format!("no answer within {}", humantime::format_duration(deadline)),
                 None => "no answer within the mesh's deadline".to_owned(),
@@ -202,8 +225,12 @@ mod tests {
     use super::*;
 
     fn read(status: impl Into<Status>) -> (u8, Trouble) {
-        let error = explained(&status.into(), "127.0.0.1:7600", Some(Duration::from_millis(1500)));
+        let error = ended(&status.into(), Limit::new(Some(Duration::from_millis(1500))));
         (error.exit_code(), error.trouble())
+    }
+
+    fn ended(status: &Status, limit: Limit) -> Error {
+        explained(status, "127.0.0.1:7600", limit)
     }
 
     #[tokio::test]
@@ -226,6 +253,21 @@ mod tests {
         assert_eq!(
             trouble.details,
             ["query.attributes[planet]: the mesh declares no such dimension", "options.top_k: is 99; expected 1 to 16",]
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cancelled_call_was_late_only_where_its_deadline_has_passed() {
+        let code = |limit| ended(&Status::cancelled("Timeout expired"), limit).failure().code.unwrap();
+        let (limited, unlimited) = (Limit::new(Some(Duration::from_millis(300))), Limit::new(None));
+        tokio::time::advance(Duration::from_millis(299)).await;
+        assert_eq!((code(limited).as_str(), code(unlimited).as_str()), ("CANCELLED", "CANCELLED"));
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert_eq!((code(limited).as_str(), code(unlimited).as_str()), ("DEADLINE_EXCEEDED", "CANCELLED"));
+        let said = |limit| ended(&Status::cancelled("the caller went away"), limit).trouble().headline;
+        assert_eq!(
+            (said(limited).as_str(), said(unlimited).as_str()),
+            ("no answer within 300ms", "the caller went away")
         );
     }
 

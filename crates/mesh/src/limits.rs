@@ -11,7 +11,9 @@ pub struct Limits {
     pub max_message_bytes: usize,
     /// Concurrent streams of one connection.
     pub max_streams: u32,
-    /// Bytes of one request's headers, as HTTP/2 counts them.
+    /// Bytes of one request's headers, as HTTP/2 counts them. Over HTTP/1, which only pages of browsers speak, they are
+    /// counted when all have come: until then hyper keeps up to 408 KiB of them for up to 30 s, and tonic lets nobody set
+    /// either. An HTTP/2 connection may have ten times as much on its way, see `CONNECTION_WINDOW_BYTES`.
     pub max_header_list_bytes: u32,
     /// Calls that this process works on at once, over all connections. Health and reflection do not count; each request
     /// of an inference stream does. As many such streams may be open besides.
@@ -50,7 +52,8 @@ pub(crate) const SERVER_PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// a connection that pings at this pace, so only those that announce it are pinged.
 pub const KEEPALIVE: Duration = Duration::from_secs(1);
 
-/// From the first packet of a connection until its peer has begun to speak HTTP, and for the TLS handshake.
+/// From the first packet of a connection until its peer has begun to speak HTTP; with TLS until it has begun the handshake,
+/// and once more for the handshake.
 pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// For peers that are not pinged, such as those that speak HTTP/1: a machine that vanished is noticed at last.
 pub(crate) const TCP_KEEPALIVE: Duration = Duration::from_secs(15);

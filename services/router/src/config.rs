@@ -28,8 +28,8 @@ const DEFAULT_SETTLE: Duration = Duration::from_secs(2);
 const DEFAULT_GRACE: Duration = Duration::from_secs(20);
 /// Long enough to cost nothing, short enough that routers which were added in the morning have work by noon.
 const DEFAULT_MAX_CONNECTION_AGE: Duration = Duration::from_mins(30);
-/// Below this a client would connect more than it calls.
-const LEAST_CONNECTION_AGE: Duration = Duration::from_secs(1);
+/// Below, a client would connect more than it calls; above, never is what is meant.
+const CONNECTION_AGE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(30 * 24);
 /// A client's metadata and a short text fit; so much of memory is one client's at the most.
 const MESSAGE_BYTES: RangeInclusive<usize> = 64 * 1024..=1024 * 1024 * 1024;
 /// Of `grace`, for the calls that run.
@@ -194,14 +194,14 @@ impl Raw {
         }
         let settle = self.settle.unwrap_or(DEFAULT_SETTLE);
         let grace = self.grace.unwrap_or(DEFAULT_GRACE);
-        if settle + LEAST_FOR_CALLS > grace {
+        if settle.saturating_add(LEAST_FOR_CALLS) > grace {
             let problem = format!("{} after a settle of {}", format_duration(grace), format_duration(settle));
             found.add("grace", problem, "at least 1s more than settle, so that running calls get time");
         }
         let max_connection_age = self.max_connection_age.unwrap_or(DEFAULT_MAX_CONNECTION_AGE);
-        if !max_connection_age.is_zero() && max_connection_age < LEAST_CONNECTION_AGE {
+        if !max_connection_age.is_zero() && !CONNECTION_AGE.contains(&max_connection_age) {
             let problem = format_duration(max_connection_age).to_string();
-            found.add("max_connection_age", problem, "1s or more, or 0s for never");
+            found.add("max_connection_age", problem, "1s to 30days, or 0s for never");
         }
         if listen == admin && listen.port() != 0 {
             found.add("admin", format!("{admin} is where the router listens"), "an address of its own");

@@ -177,7 +177,9 @@ fn listed(violations: &[Violation]) -> String {
 
 /// How many of them fit into a status; one always does.
 fn told(violations: &[Violation]) -> usize {
-    let sizes = violations.iter().map(|violation| violation.field.len() + violation.problem.len());
+    // What is not ASCII takes three bytes for each of its own in the message.
+    let size = |text: &str| text.bytes().map(|byte| if byte.is_ascii() { 1 } else { 3 }).sum::<usize>();
+    let sizes = violations.iter().map(|violation| size(&violation.field) + size(&violation.problem));
     let sums = sizes.scan(0, |sum, size| {
         *sum += size;
         Some(*sum)

@@ -146,6 +146,9 @@ pub(crate) fn mistakes(cases: &[Case]) -> Vec<String> {
         if case.call != Call::Feedback && (case.token.is_some() || case.token_of.is_some()) {
             wrong("a token is for feedback".to_owned());
         }
+        if case.expect.expects("accepted") && !(case.expect.expects("journal") && case.request_id(cases).is_some()) {
+            wrong("what is accepted is written down: it needs a request id, and expects a journal".to_owned());
+        }
         if case.except.len() == drivers::CLIENTS.len() {
             wrong("nobody runs it".to_owned());
         }
@@ -159,6 +162,13 @@ pub(crate) fn mistakes(cases: &[Case]) -> Vec<String> {
 impl Case {
     pub(crate) fn text(&self) -> String {
         self.text.whole()
+    }
+
+    /// That of the answer that is spoken of, where that is another case's among `cases`.
+    pub(crate) fn request_id<'a>(&'a self, cases: &'a [Case]) -> Option<&'a str> {
+        let before = |name: &String| cases.iter().find(|case| case.name == *name);
+        let asked = self.token_of.as_ref().map_or(Some(self), before)?;
+        asked.context.request_id.as_deref()
     }
 
     pub(crate) fn deadline(&self) -> Duration {
@@ -352,6 +362,12 @@ pub(crate) mod checks {
         assert_eq!(found(&[with(json!({"except": {"perl": "why"}}))]), ["n: there is no client called perl"]);
         let follows = with(json!({"call": "feedback", "token_of": "m"}));
         assert_eq!(found(&[follows]), ["n: no case before it is called m"]);
+        let accepted =
+            |more: Value| found(&[with(json!({"call": "feedback", "expect": more, "context": {"request_id": "r"}}))]);
+        assert_eq!(accepted(json!({"accepted": true})).len(), 1);
+        assert_eq!(accepted(json!({"accepted": true, "journal": {}})), [""; 0]);
+        let nameless = with(json!({"call": "feedback", "expect": {"accepted": true, "journal": {}}}));
+        assert_eq!(found(&[nameless]).len(), 1);
         assert_eq!(found(&[with(json!({"token": "t"}))]), ["n: a token is for feedback"]);
         assert_eq!(found(&[with(json!({"expect": {"tokens": 1}}))]), ["n: nobody tells a fact called tokens"]);
         let unknown = serde_json::from_value::<Case>(json!({"name": "n", "expcet": {}, "expect": {}}));

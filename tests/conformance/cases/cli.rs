@@ -1,5 +1,6 @@
 //! Our own command line as a client: a case becomes arguments, and the JSON that it prints becomes protobuf's. That differs
-//! in three things: names, durations as numbers of milliseconds, and the words of enums.
+//! in three things: names, durations as numbers of milliseconds, and the words of enums. Its exit code has to be the one that
+//! its help promises.
 
 use std::{
     net::SocketAddr,
@@ -37,7 +38,7 @@ pub(crate) fn run(target: SocketAddr, case: &Value) -> Line {
 fn feedback(case: &Value, call: &impl Fn(Vec<String>) -> Output) -> Line {
     let given = case["token"].as_str();
     let asked = given.is_none().then(|| unary(&call(question("ask", case))));
-    if let Some(Line { error: Some(_), .. }) = &asked {
+    if let Some(Line { error: Some(_), .. } | Line { wrong: Some(_), .. }) = &asked {
         return asked.unwrap_or_default();
     }
     let token = given.map(str::to_owned).or_else(|| asked?.token()).unwrap_or_default();
@@ -83,21 +84,41 @@ fn question(command: &str, case: &Value) -> Vec<String> {
 
 fn metrics(case: &Value) -> Vec<String> {
     let metrics = case["metrics"].as_object().cloned().unwrap_or_default();
-    let said = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    metrics.iter().map(|(name, value)| format!("{name}={}", said(value))).collect()
+    let said = |(name, value): (&String, &Value)| match value.as_str() {
+        // Without the flag it would be what it looks like.
+        Some(text) => format!("--text={name}={text}"),
+        None => format!("{name}={value}"),
+    };
+    metrics.iter().map(said).collect()
 }
 
 fn unary(output: &Output) -> Line {
-    match failure(output) {
+    let line = match failure(output) {
         Some(error) => Line { error: Some(error), ..Line::default() },
         None => Line { reply: serde_json::from_slice(&output.stdout).ok().map(protobuf), ..Line::default() },
-    }
+    };
+    Line { wrong: wrong_end(output, line.error.as_ref()), ..line }
 }
 
 fn stream(output: &Output) -> Line {
     let stdout = String::from_utf8_lossy(&output.stdout);
     let events = stdout.lines().filter_map(|line| serde_json::from_str(line).ok()).map(protobuf).collect();
-    Line { events: Some(events), error: failure(output), ..Line::default() }
+    let error = failure(output);
+    Line { events: Some(events), wrong: wrong_end(output, error.as_ref()), error, ..Line::default() }
+}
+
+/// How it ended, where that is not as the help says: 0 done; 1 what was asked for failed; 2 asked wrongly. Whoever reads the
+/// exit code has to learn the same as whoever reads the documents.
+fn wrong_end(output: &Output, error: Option<&Failure>) -> Option<String> {
+    let expected = match error.map(|error| error.code.as_str()) {
+        None => 0,
+        Some("INVALID_ARGUMENT" | "NOT_FOUND") => 2,
+        Some(_) => 1,
+    };
+    let said = String::from_utf8_lossy(&output.stderr);
+    let complains = error.is_none() && !said.is_empty();
+    let is_wrong = output.status.code() != Some(expected) || complains;
+    is_wrong.then(|| format!("{}; expected {expected}; on standard error: {said:?}", output.status))
 }
 
 fn failure(output: &Output) -> Option<Failure> {
@@ -161,4 +182,34 @@ fn kebab(name: &str) -> String {
 fn word(value: &Value) -> String {
     let value = value.as_str().unwrap_or_default();
     value.split_once('_').map_or(value, |(_, word)| word).to_ascii_lowercase()
+}
+
+/// Shows that an exit code that does not fit is seen.
+pub(crate) mod checks {
+    use std::{
+        os::unix::process::ExitStatusExt as _,
+        process::{ExitStatus, Output},
+    };
+
+    use super::unary;
+
+    pub(crate) fn exit_codes_have_to_fit() {
+        let ended = |code: i32, stdout: &str, stderr: &str| {
+            let status = ExitStatus::from_raw(code << 8);
+            unary(&Output { status, stdout: stdout.into(), stderr: stderr.into() })
+        };
+        let error = |code: &str| format!(r#"{{"error": {{"code": "{code}", "message": "m"}}}}"#);
+        for (right, stdout, stderr) in [
+            (0, "{}", String::new()),
+            (1, "", error("UNAVAILABLE")),
+            (2, "", error("INVALID_ARGUMENT")),
+            (2, "", error("NOT_FOUND")),
+        ] {
+            for code in 0..4 {
+                assert_eq!(ended(code, stdout, &stderr).wrong.is_none(), code == right, "{code} with {stderr}");
+            }
+        }
+        assert!(ended(0, "{}", "something else").wrong.is_some());
+        assert!(ended(101, "", "it panicked").wrong.is_some());
+    }
 }

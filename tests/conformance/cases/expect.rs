@@ -13,7 +13,7 @@ pub(crate) type Facts = BTreeMap<&'static str, Value>;
 #[derive(Clone, Copy)]
 enum Match {
     Same,
-    /// What came begins with it.
+    /// What came, a text or a list, begins with it.
     Prefix,
     /// What came is it, or one of them.
     OneOf,
@@ -24,7 +24,7 @@ enum Match {
 }
 
 /// Every fact that a case may expect.
-const FACTS: [(&str, Match); 31] = [
+const FACTS: [(&str, Match); 34] = [
     ("accepted", Match::Same),
     ("answer", Match::Same),
     ("attempts", Match::Same),
@@ -35,6 +35,7 @@ const FACTS: [(&str, Match); 31] = [
     ("events", Match::Same),
     ("expert", Match::Same),
     ("failures", Match::Same),
+    ("journal", Match::Within),
     ("labels", Match::Within),
     ("live", Match::Within),
     ("outcome", Match::Same),
@@ -46,6 +47,7 @@ const FACTS: [(&str, Match); 31] = [
     ("request_id", Match::Same),
     ("rules", Match::Same),
     ("sections", Match::Same),
+    ("text", Match::Same),
     ("text_starts", Match::Prefix),
     ("tier", Match::Same),
     ("token", Match::Same),
@@ -55,6 +57,7 @@ const FACTS: [(&str, Match); 31] = [
     // Of an error, below `error:` in a case.
     ("code", Match::OneOf),
     ("fields", Match::Set),
+    ("fields_start", Match::Prefix),
     ("metadata", Match::Same),
     ("retry", Match::Same),
 ];
@@ -74,7 +77,9 @@ pub(crate) struct Expected {
 /// How a comparison went.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Compared {
-    /// Facts that were expected and told.
+    /// Facts that were expected.
+    pub(crate) expected: usize,
+    /// And of those, facts that were told.
     pub(crate) told: usize,
     /// Empty where all is right.
     pub(crate) wrong: Vec<String>,
@@ -92,9 +97,13 @@ impl Expected {
         mistakes
     }
 
+    pub(crate) fn expects(&self, fact: &str) -> bool {
+        self.facts.contains_key(fact)
+    }
+
     /// Holds it against what came. `may_be_silent`: the client's protocol has no place for all of it.
     pub(crate) fn compare(&self, came: &Facts, may_be_silent: bool) -> Compared {
-        let mut compared = Compared { told: 0, wrong: Vec::new() };
+        let mut compared = Compared { expected: 0, told: 0, wrong: Vec::new() };
         match (&self.error, came.get("code")) {
             (None, Some(code)) => {
                 let more = ["error_reason", "message"].map(|name| came.get(name).and_then(Value::as_str).unwrap_or(""));
@@ -105,6 +114,7 @@ impl Expected {
         }
         let of_error = self.error.iter().flatten().map(|(name, value)| (of_an_error(name), value));
         for (name, expected) in self.facts.iter().map(|(name, value)| (name.as_str(), value)).chain(of_error) {
+            compared.expected += 1;
             match came.get(name) {
                 Some(found) => {
                     compared.told += 1;
@@ -127,9 +137,11 @@ impl Match {
     fn fits(self, expected: &Value, found: &Value) -> bool {
         match self {
             Match::Same => same(expected, found),
-            Match::Prefix => {
-                matches!((expected.as_str(), found.as_str()), (Some(start), Some(text)) if text.starts_with(start))
-            }
+            Match::Prefix => match (expected, found) {
+                (Value::String(start), Value::String(text)) => text.starts_with(start),
+                (Value::Array(start), Value::Array(list)) => list.starts_with(start),
+                _ => false,
+            },
             Match::OneOf => expected.as_array().map_or(expected == found, |any| any.contains(found)),
             Match::Set => match (expected.as_array(), found.as_array()) {
                 (Some(expected), Some(found)) => {
@@ -149,8 +161,17 @@ impl Match {
 
 /// Equal; of numbers, that is their value and not how they are written.
 fn same(expected: &Value, found: &Value) -> bool {
-    match (expected.as_f64(), found.as_f64()) {
-        (Some(expected), Some(found)) => (expected - found).abs() < f64::EPSILON,
+    match (expected, found) {
+        (Value::Number(expected), Value::Number(found)) => {
+            matches!((expected.as_f64(), found.as_f64()), (Some(a), Some(b)) if (a - b).abs() < f64::EPSILON)
+        }
+        (Value::Array(expected), Value::Array(found)) => {
+            expected.len() == found.len() && expected.iter().zip(found).all(|(one, other)| same(one, other))
+        }
+        (Value::Object(expected), Value::Object(found)) => {
+            let has = |(key, value): (&String, &Value)| found.get(key).is_some_and(|found| same(value, found));
+            expected.len() == found.len() && expected.iter().all(has)
+        }
         _ => expected == found,
     }
 }
@@ -188,7 +209,7 @@ pub(crate) mod checks {
             ("expert", json!("labs")),
             ("labels", json!({"urgency": "routine", "specialty": "dermatology"})),
         ]);
-        assert_eq!(wanted.compare(&right, false), Compared { told: 3, wrong: Vec::new() });
+        assert_eq!(wanted.compare(&right, false), Compared { expected: 3, told: 3, wrong: Vec::new() });
         for (fact, value) in [
             ("expert", json!("pharmacy")),
             ("expert", json!(null)),
@@ -207,7 +228,7 @@ pub(crate) mod checks {
         let wanted = expected(json!({"outcome": "dispatched", "token": true}));
         let silent = came(&[("outcome", json!("dispatched"))]);
         assert_eq!(wanted.compare(&silent, false).wrong, ["token is not told; expected true"]);
-        assert_eq!(wanted.compare(&silent, true), Compared { told: 1, wrong: Vec::new() });
+        assert_eq!(wanted.compare(&silent, true), Compared { expected: 2, told: 1, wrong: Vec::new() });
     }
 
     pub(crate) fn a_comparison_of_nothing_is_wrong() {
@@ -225,7 +246,7 @@ pub(crate) mod checks {
             came(&[("code", json!("UNAVAILABLE")), ("error_reason", json!("STARTING")), ("retry", json!(true))]);
         assert!(reply.compare(&failed, true).wrong[0].starts_with("it failed: UNAVAILABLE STARTING"));
         let error = expected(json!({"error": {"code": ["UNAVAILABLE", "INTERNAL"], "reason": "STARTING"}}));
-        assert_eq!(error.compare(&failed, false), Compared { told: 2, wrong: Vec::new() });
+        assert_eq!(error.compare(&failed, false), Compared { expected: 2, told: 2, wrong: Vec::new() });
         let answered = came(&[("outcome", json!("dispatched"))]);
         assert_eq!(error.compare(&answered, true).wrong, ["it did not fail", "nothing of what is expected was told"]);
         let other = expected(json!({"error": {"code": "UNAVAILABLE", "reason": "GATE_UNAVAILABLE", "retry": false}}));
@@ -239,9 +260,32 @@ pub(crate) mod checks {
         for wrong in [json!(["a"]), json!(["a", "b", "c"]), json!(["a", "a"])] {
             assert_eq!(fields.compare(&of(wrong), false).wrong.len(), 1);
         }
+        let first = expected(json!({"error": {"fields_start": ["a", "b"]}}));
+        let of = |found: Value| came(&[("code", json!("X")), ("fields_start", found)]);
+        assert!(first.compare(&of(json!(["a", "b", "c"])), false).wrong.is_empty());
+        for wrong in [json!(["a"]), json!(["b", "a", "c"]), json!([])] {
+            assert_eq!(first.compare(&of(wrong), false).wrong.len(), 1);
+        }
         let events = expected(json!({"events": ["decision", "reply", "done"]}));
         for wrong in [json!(["decision", "reply", "delta", "done"]), json!(["reply", "decision", "done"]), json!([])] {
             assert_eq!(events.compare(&came(&[("events", wrong)]), false).wrong.len(), 1);
+        }
+    }
+    /// However a number is written, and however deep it is.
+    pub(crate) fn numbers_are_their_values() {
+        let wanted = expected(json!({"journal": {"metrics": {"rating": 4, "helpful": true}, "tenant": "north"}}));
+        let wrote = |metrics: Value| {
+            let line = json!({"metrics": metrics, "tenant": "north", "outcome": "DISPATCHED"});
+            wanted.compare(&came(&[("journal", line)]), false).wrong.len()
+        };
+        assert_eq!(wrote(json!({"rating": 4.0, "helpful": true})), 0);
+        for wrong in [
+            json!({"rating": 4.5, "helpful": true}),
+            json!({"rating": "4", "helpful": true}),
+            json!({"rating": 4.0}),
+            json!({"rating": 4.0, "helpful": true, "comment": "x"}),
+        ] {
+            assert_eq!(wrote(wrong), 1);
         }
     }
 }

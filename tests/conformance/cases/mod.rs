@@ -2,7 +2,7 @@
 //! line, all against the mesh that is shipped, as separate processes on etcd. Ends in a table of cases and clients.
 //!
 //! A case is read (`case`), put to a client (`drivers`, `cli`), what comes becomes facts (`observe`), and those are held against
-//! what is expected (`expect`). Beyond what the cases expect, the libraries have to agree with each other (`agree`).
+//! what is expected (`expect`); of feedback, also what the router wrote down of it (`journal`). Beyond what the cases expect, the libraries have to agree with each other (`agree`).
 
 mod agree;
 mod case;
@@ -10,6 +10,7 @@ mod cli;
 mod documented;
 mod drivers;
 mod expect;
+mod journal;
 mod observe;
 mod table;
 
@@ -116,6 +117,7 @@ impl Cases {
         let since = Instant::now();
         let mut column = Column::default();
         let mut said = BTreeMap::new();
+        let written = practice.journal().len();
         let can = |case: &&Case| !case.except.contains_key(client.name);
         // Cases that need what another one came by are for a second process, which has to make do with a token.
         for (round, follows) in [false, true].into_iter().enumerate() {
@@ -130,6 +132,8 @@ impl Cases {
             }
         }
         column.seconds = since.elapsed().as_secs_f64();
+        let journal = practice.journal().split_off(written);
+        let unasked = journal::noted(&self.list, journal, &mut said);
         for case in &self.list {
             let cell = match (case.except.get(client.name), said.get(&case.name)) {
                 (Some(why), _) => Cell::NotExpressible(why.clone()),
@@ -138,14 +142,11 @@ impl Cases {
             };
             column.cells.insert(case.name.clone(), cell);
         }
-        let wrong: Vec<_> = column
-            .cells
-            .iter()
-            .filter_map(|(case, cell)| match cell {
-                Cell::Wrong(wrong) => Some(format!("{case}: {}", wrong.join("; "))),
-                Cell::Right | Cell::NotExpressible(_) | Cell::NotRun => None,
-            })
-            .collect();
+        let wrong = column.cells.iter().filter_map(|(case, cell)| match cell {
+            Cell::Wrong(wrong) => Some(format!("{case}: {}", wrong.join("; "))),
+            Cell::Right(_) | Cell::NotExpressible(_) | Cell::NotRun => None,
+        });
+        let wrong: Vec<_> = wrong.chain(unasked).collect();
         let mut results = self.results();
         results.columns.insert(client.name, column);
         if client.is_library {
@@ -183,7 +184,7 @@ impl Cases {
 }
 
 /// What has to fail, fails: trials that need no mesh.
-const CHECKS: [(&str, fn()); 12] = [
+const CHECKS: [(&str, fn()); 16] = [
     ("reading_cases_expands_them", case::checks::a_case_becomes_what_drivers_read),
     ("reading_cases_finds_mistakes", case::checks::mistakes_in_cases_are_found),
     ("comparing_cases_sees_differences", expect::checks::differences_are_seen),
@@ -191,6 +192,10 @@ const CHECKS: [(&str, fn()); 12] = [
     ("comparing_cases_refuses_to_compare_nothing", expect::checks::a_comparison_of_nothing_is_wrong),
     ("comparing_cases_tells_errors_from_replies", expect::checks::errors_and_replies_are_told_apart),
     ("comparing_cases_sees_one_too_many", expect::checks::sets_and_lists_have_nothing_too_much),
+    ("comparing_cases_knows_numbers", expect::checks::numbers_are_their_values),
+    ("running_cases_sees_exit_codes_that_do_not_fit", cli::checks::exit_codes_have_to_fit),
+    ("running_cases_finds_what_was_written_down", journal::checks::each_line_has_its_case),
+    ("counting_cases_tells_apart_what_was_told_in_part", table::checks::what_is_told_in_part_is_told_apart),
     ("observing_cases_sees_streams_out_of_order", observe::checks::streams_out_of_order_are_seen),
     ("observing_cases_sees_lines_that_say_nothing", observe::checks::a_line_that_says_nothing_is_wrong),
     ("agreeing_on_cases_leaves_out_what_may_differ", agree::checks::what_may_differ_is_no_difference),
@@ -199,11 +204,10 @@ const CHECKS: [(&str, fn()); 12] = [
 ];
 
 fn judged(case: &Case, line: &Line, client: &Client) -> Cell {
-    let wrong = match observe::facts(case, line) {
-        Ok(facts) => case.expect.compare(&facts, !client.tells_all).wrong,
-        Err(wrong) => wrong,
-    };
-    if wrong.is_empty() { Cell::Right } else { Cell::Wrong(wrong) }
+    match observe::facts(case, line) {
+        Ok(facts) => case.expect.compare(&facts, !client.tells_all).into(),
+        Err(wrong) => Cell::Wrong(wrong),
+    }
 }
 
 /// Where clients' files and the table are.

@@ -25,6 +25,12 @@ pub(crate) struct Line {
     /// What the Open Inference Protocol has of a reply.
     #[serde(default)]
     pub(crate) outputs: Option<Outputs>,
+    /// What the router wrote down of it, where it is feedback; of several lines, all.
+    #[serde(skip)]
+    pub(crate) journal: Option<Value>,
+    /// What is wrong with how the client said it.
+    #[serde(skip)]
+    pub(crate) wrong: Option<String>,
 }
 
 /// A call's error, as a client's library tells it.
@@ -56,7 +62,7 @@ pub(crate) struct Outputs {
 /// The facts of a line, or what is wrong with it whatever was asked.
 pub(crate) fn facts(case: &Case, line: &Line) -> Result<Facts, Vec<String>> {
     let mut facts = Facts::new();
-    let mut wrong = Vec::new();
+    let mut wrong: Vec<_> = line.wrong.iter().cloned().collect();
     match (case.call, line) {
         (_, Line { outputs: Some(outputs), .. }) => {
             facts.insert("expert", json!(outputs.expert));
@@ -67,6 +73,7 @@ pub(crate) fn facts(case: &Case, line: &Line) -> Result<Facts, Vec<String>> {
         (Call::Explain, Line { reply: Some(reply), .. }) => explained(reply, &mut facts),
         (Call::Feedback, Line { reply: Some(Value::Object(_)), .. }) => {
             facts.insert("accepted", json!(true));
+            facts.extend(line.journal.clone().map(|written| ("journal", written)));
         }
         (Call::Stream, Line { events: Some(events), .. }) => {
             let merged = merged(events);
@@ -161,7 +168,9 @@ fn answer(answer: &Value, facts: &mut Facts) {
     };
     let heads = list(&answer["classification"]["heads"]).iter().filter_map(label);
     facts.insert("labels", Value::Object(heads.collect()));
-    facts.insert("text_starts", answer["text"]["text"].clone());
+    for fact in ["text", "text_starts"] {
+        facts.insert(fact, answer["text"]["text"].clone());
+    }
     let sections = list(&answer["sections"]).iter().map(|it| it["expert"].clone());
     facts.insert("sections", sections.collect());
     facts.insert("truncated", json!(answer["truncated"].as_bool().unwrap_or_default()));
@@ -182,8 +191,9 @@ fn failed(failure: &Failure, only_code_and_message: bool, facts: &mut Facts) {
     facts.insert("error_request_id", json!(failure.request_id));
     facts.insert("retry", json!(failure.retry_after_s.is_some()));
     facts.insert("metadata", json!(failure.metadata.clone().unwrap_or_default()));
-    let fields = failure.violations.iter().flatten().map(|it| json!(it.field));
-    facts.insert("fields", fields.collect());
+    let fields: Value = failure.violations.iter().flatten().map(|it| json!(it.field)).collect();
+    facts.insert("fields_start", fields.clone());
+    facts.insert("fields", fields);
 }
 
 /// A stream's events as the reply that a unary call would have had.
@@ -308,5 +318,8 @@ pub(crate) mod checks {
         };
         assert!(error("it failed").is_ok());
         assert!(error("what is a gate? nobody knows").is_err(), "it repeats the question");
+        let replied = Line { reply: Some(json!({})), ..Line::default() };
+        assert!(facts(&case, &replied).is_ok());
+        assert!(facts(&case, &Line { wrong: Some("exit code 3".to_owned()), ..replied }).is_err());
     }
 }

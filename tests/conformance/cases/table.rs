@@ -7,18 +7,27 @@ use serde_json::{Value, json};
 use super::{
     case::Case,
     drivers::{CLIENTS, Client},
+    expect::Compared,
 };
 
 /// What is known of a case with a client.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) enum Cell {
-    Right,
+    /// As far as it was told.
+    Right(Told),
     /// What differed.
     Wrong(Vec<String>),
     /// The client has no words for it, and why.
     NotExpressible(String),
     #[default]
     NotRun,
+}
+
+/// How many facts were told, of how many that were expected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Told {
+    facts: usize,
+    of: usize,
 }
 
 /// The cells of one client, by case, and how long all of its cases took.
@@ -49,9 +58,25 @@ impl Table<'_> {
         CLIENTS.each_ref().map(|client| took(client).unwrap_or_else(|| "·".to_owned()))
     }
 
+    /// A row for each way in which cells are counted.
+    fn totals(&self) -> [(&'static str, [String; CLIENTS.len()]); 4] {
+        let count = |is: fn(&Cell) -> bool| {
+            CLIENTS.each_ref().map(|client| {
+                let cells = self.cases.iter().map(|case| self.cell(&case.name, client));
+                cells.filter(is).count().to_string()
+            })
+        };
+        [
+            ("right", count(|cell| matches!(cell, Cell::Right(told) if told.is_all()))),
+            ("right, told in part", count(|cell| matches!(cell, Cell::Right(told) if !told.is_all()))),
+            ("wrong", count(|cell| matches!(cell, Cell::Wrong(_)))),
+            ("no words for it", count(|cell| matches!(cell, Cell::NotExpressible(_)))),
+        ]
+    }
+
     /// For a terminal.
     pub(crate) fn text(&self) -> String {
-        let first = self.cases.iter().map(|case| case.name.len()).max().unwrap_or_default().max(16);
+        let first = self.cases.iter().map(|case| case.name.len()).max().unwrap_or_default().max(20);
         let line = |name: &str, marks: [String; CLIENTS.len()]| {
             format!("{name:first$}{}\n", marks.map(|mark| format!("{mark:>8}")).concat())
         };
@@ -63,11 +88,14 @@ impl Table<'_> {
                     differences.push(format!("  {case}, {}: {}\n", client.name, wrong.join("; ")));
                 }
             }
-            text += &line(case, cells.map(|cell| cell.mark().to_owned()));
+            text += &line(case, cells.map(|cell| cell.mark()));
+        }
+        for (name, counts) in self.totals() {
+            text += &line(name, counts);
         }
         text += &line("set-up, s", setup());
         text += &line("all cases, s", self.took());
-        format!("\n{text}\n✓ right  ✗ wrong  – no words for it  · not run\n{}", differences.concat())
+        format!("\n{text}\n{}\n{}", LEGEND.join("  "), differences.concat())
     }
 
     fn markdown(&self) -> String {
@@ -81,18 +109,21 @@ impl Table<'_> {
                     reasons.entry(format!("{}: {why}", client.name)).or_default().push(case.to_owned());
                 }
             }
-            text += &line(case, cells.map(|cell| cell.mark().to_owned()));
+            text += &line(case, cells.map(|cell| cell.mark()));
+        }
+        for (name, counts) in self.totals() {
+            text += &line(&format!("**{name}**"), counts);
         }
         text += &line("**set-up, s**", setup());
         text += &line("**all cases, s**", self.took());
         let reasons: Vec<_> = reasons.iter().map(|(why, cases)| format!("- {why} ({})\n", cases.join(", "))).collect();
-        let legend = "✓ right, ✗ wrong, – no words for it, · not run";
+        let legend = LEGEND.join(", ");
         format!("{text}\n{legend}\n\nNo words for it:\n\n{}", reasons.concat())
     }
 
     fn json(&self) -> Value {
         let cell = |cell: &Cell| match cell {
-            Cell::Right => json!({"is": "right"}),
+            Cell::Right(told) => json!({"is": "right", "told": told.facts, "expected": told.of}),
             Cell::Wrong(wrong) => json!({"is": "wrong", "what": wrong}),
             Cell::NotExpressible(why) => json!({"is": "not expressible", "why": why}),
             Cell::NotRun => json!({"is": "not run"}),
@@ -129,13 +160,57 @@ fn setup() -> [String; CLIENTS.len()] {
     })
 }
 
+const LEGEND: [&str; 5] =
+    ["✓ right", "✓ 2/5 right, and 2 of 5 expected facts were told", "✗ wrong", "– no words for it", "· not run"];
+
 impl Cell {
-    fn mark(&self) -> &'static str {
+    fn mark(&self) -> String {
         match self {
-            Cell::Right => "✓",
-            Cell::Wrong(_) => "✗",
-            Cell::NotExpressible(_) => "–",
-            Cell::NotRun => "·",
+            Cell::Right(told) if told.is_all() => "✓".to_owned(),
+            Cell::Right(Told { facts, of }) => format!("✓ {facts}/{of}"),
+            Cell::Wrong(_) => "✗".to_owned(),
+            Cell::NotExpressible(_) => "–".to_owned(),
+            Cell::NotRun => "·".to_owned(),
         }
+    }
+}
+
+impl From<Compared> for Cell {
+    fn from(Compared { expected, told, wrong }: Compared) -> Self {
+        if wrong.is_empty() { Cell::Right(Told { facts: told, of: expected }) } else { Cell::Wrong(wrong) }
+    }
+}
+
+impl Told {
+    fn is_all(self) -> bool {
+        self.facts == self.of
+    }
+}
+
+/// Shows that what a client did not say does not count as what it said.
+pub(crate) mod checks {
+    use serde_json::json;
+
+    use super::{BTreeMap, Case, Cell, Column, Compared, Table};
+
+    pub(crate) fn what_is_told_in_part_is_told_apart() {
+        let case: Case = serde_json::from_value(json!({"name": "n", "expect": {"token": true}})).expect("it is a case");
+        let came =
+            |told, wrong: &[&str]| Compared { expected: 5, told, wrong: wrong.iter().map(|&it| it.into()).collect() };
+        let marks = |cell: Cell| {
+            let mark = cell.mark();
+            let column = Column { cells: [("n".to_owned(), cell)].into(), seconds: 0.0 };
+            let columns = BTreeMap::from([("triton", column)]);
+            let cases = [case.clone()];
+            let table = Table { cases: &cases, columns: &columns };
+            let triton = super::CLIENTS.iter().position(|client| client.name == "triton").expect("it is a client");
+            assert!(table.text().contains(&mark) && table.markdown().contains(&mark));
+            (mark, table.totals().map(|(_, counts)| counts[triton].clone()).join(" "))
+        };
+        let expected = |mark: &str, totals: &str| (mark.to_owned(), totals.to_owned());
+        assert_eq!(marks(came(5, &[]).into()), expected("✓", "1 0 0 0"));
+        assert_eq!(marks(came(2, &[]).into()), expected("✓ 2/5", "0 1 0 0"));
+        assert_eq!(marks(came(5, &["text"]).into()), expected("✗", "0 0 1 0"));
+        assert_eq!(marks(Cell::NotExpressible("why".into())), expected("–", "0 0 0 1"));
     }
 }

@@ -3,6 +3,7 @@
 //! made to show on demand. Nobody asks those unless a request names them.
 
 use std::{
+    fs, io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -13,6 +14,7 @@ use consilium_mesh::{
     registry::{Card, EtcdRegistry, EtcdSettings},
 };
 use consilium_proto::v1::{self, instance::State};
+use serde_json::Value;
 use tempfile::TempDir;
 use tonic::Code;
 
@@ -42,6 +44,7 @@ pub struct Practice {
     pub scripted: Vec<Scripted>,
     /// The router answers pages of this port of loopback.
     pub page_port: u16,
+    journal: PathBuf,
     _registry: EtcdRegistry,
     _etcd: Etcd,
     _dir: TempDir,
@@ -53,6 +56,8 @@ impl Practice {
     pub const STORY: [&str; 3] = ["Once upon a time ", "there was a gate ", "that knew whom to ask."];
     /// Streams [`Practice::STORY`], then fails with `MODEL_FAILED`.
     pub const BREAKER: &str = "breaker";
+    /// Answers with what it received.
+    pub const MIRROR: &str = "mirror";
     /// Never answers.
     pub const SLEEPER: &str = "sleeper";
     /// Two instances. The first attempt of each request fails with `QUEUE_FULL`, the second answers.
@@ -76,8 +81,9 @@ impl Practice {
         }
         let mut command = start.router_command(&dir.path().join("router.table"));
         // What a router keeps does not belong beside files that are under version control.
-        for (setting, file) in [("key_file", "feedback.key"), ("journal", "feedback.jsonl")] {
-            command.arg("--set").arg(format!("feedback.{setting}={}", dir.path().join(file).display()));
+        let (key_file, journal) = (dir.path().join("feedback.key"), dir.path().join("feedback.jsonl"));
+        for (setting, file) in [("key_file", &key_file), ("journal", &journal)] {
+            command.arg("--set").arg(format!("feedback.{setting}={}", file.display()));
         }
         let page_port = free_port();
         command.arg("--set").arg(format!("web.origins=[http://127.0.0.1:{page_port}]"));
@@ -85,9 +91,22 @@ impl Practice {
         let registry = EtcdRegistry::open(MESH, &EtcdSettings::new(&urls), None, &Metrics::new())
             .expect("the addresses of etcd are right");
         let (scripted, absent) = script(&registry).await;
-        let practice = Self { router, experts, scripted, page_port, _registry: registry, _etcd: etcd, _dir: dir };
+        let practice =
+            Self { router, experts, scripted, page_port, journal, _registry: registry, _etcd: etcd, _dir: dir };
         practice.complete(absent).await;
         practice
+    }
+
+    /// What the router wrote down of feedback so far, line by line.
+    ///
+    /// # Panics
+    /// When a line is no JSON.
+    pub fn journal(&self) -> Vec<Value> {
+        let text = match fs::read_to_string(&self.journal) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            read => read.expect("the journal can be read"),
+        };
+        text.lines().map(|line| serde_json::from_str(line).expect("a line of the journal is JSON")).collect()
     }
 
     /// Returns when the router calls every instance but that of `absent`, which leaves. What a router tells of its table, its
@@ -124,6 +143,7 @@ async fn script(registry: &EtcdRegistry) -> (Vec<Scripted>, Scripted) {
     for (expert, behaviour) in [
         (Practice::STORYTELLER, Behaviour::Stream(story())),
         (Practice::BREAKER, Behaviour::Break(story(), failed)),
+        (Practice::MIRROR, Behaviour::Mirror),
         (Practice::SLEEPER, Behaviour::Hold),
         (Practice::STUMBLER, stumble.clone()),
         (Practice::STUMBLER, stumble),

@@ -2,14 +2,16 @@
 //! and what calls that are neither gRPC nor gRPC-Web are told, is decided here too.
 
 use std::{
-    task::{Context, Poll, ready},
+    mem,
+    sync::Arc,
+    task::{Context, Poll},
     time::Duration,
 };
 
 use futures::future::{Either, Ready, ready};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version,
-    header::{ACCEPT, ALLOW, CONTENT_TYPE, ORIGIN},
+    header::{ACCEPT, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CONTENT_TYPE, ORIGIN, VARY},
 };
 use tonic::body::Body;
 use tonic_web::{GrpcWebLayer, GrpcWebService};
@@ -53,8 +55,7 @@ const REMEMBERED: Duration = Duration::from_hours(2);
 
 #[derive(Debug, Clone)]
 pub(crate) struct WebLayer {
-    cors: CorsLayer,
-    rules: Rules,
+    shared: Arc<Shared>,
 }
 
 impl WebLayer {
@@ -70,47 +71,63 @@ impl WebLayer {
             .allow_headers(ASKED)
             .expose_headers(TOLD)
             .max_age(REMEMBERED);
-        Self { cors, rules: Rules { origins, max_header_list_bytes: max_header_list_bytes as usize } }
+        let rules = Rules { origins, max_header_list_bytes: max_header_list_bytes as usize };
+        Self { shared: Arc::new(Shared { cors, rules }) }
     }
 }
 
-impl<S: Clone> Layer<S> for WebLayer {
+impl<S> Layer<S> for WebLayer {
     type Service = Web<S>;
 
     fn layer(&self, inner: S) -> Web<S> {
-        let translated = (self.cors.clone(), GrpcWebLayer::new()).layer(inner.clone());
-        Web { translated, plain: inner, rules: self.rules.clone() }
+        Web { inner, shared: Arc::clone(&self.shared) }
     }
 }
 
+/// The transport clones it for every request, gRPC's own too: what only browsers need is made when one calls.
 #[derive(Debug, Clone)]
 pub(crate) struct Web<S> {
-    translated: Cors<GrpcWebService<S>>,
-    /// For gRPC as it is: its replies need no headers for browsers.
-    plain: S,
+    inner: S,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    cors: CorsLayer,
     rules: Rules,
+}
+
+impl<S: Clone> Web<S> {
+    /// Around the service that is ready. What stays behind has to become so.
+    fn translated(&mut self) -> Cors<GrpcWebService<S>> {
+        let next = self.inner.clone();
+        let ready = mem::replace(&mut self.inner, next);
+        self.shared.cors.layer(GrpcWebLayer::new().layer(ready))
+    }
 }
 
 type Translated<S> = <Cors<GrpcWebService<S>> as Service<Request>>::Future;
 
-impl<S: Service<Request, Response = Response>> Service<Request> for Web<S> {
+impl<S: Service<Request, Response = Response> + Clone> Service<Request> for Web<S> {
     type Response = Response;
     type Error = S::Error;
     type Future = Either<Either<Translated<S>, S::Future>, Ready<Result<Response, S::Error>>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        ready!(Service::<Request>::poll_ready(&mut self.translated, cx))?;
-        self.plain.poll_ready(cx)
+        self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        match self.rules.judge(&request) {
+        match self.shared.rules.judge(&request) {
             // Calls begin within `call`, not when their future is polled first: see `deadline`.
-            Ok(Kind::Web) => Either::Left(Either::Left(self.translated.call(request))),
-            Ok(Kind::Grpc) => Either::Left(Either::Right(self.plain.call(request))),
+            Ok(Kind::Web) => Either::Left(Either::Left(self.translated().call(request))),
+            // As it is: its replies need no headers for browsers.
+            Ok(Kind::Grpc) => Either::Left(Either::Right(self.inner.call(request))),
             Err(refusal) => {
                 tracing::debug!(status = refusal.status.as_u16(), why = refusal.why, "refused an HTTP request");
-                Either::Right(ready(Ok(refusal.into_http())))
+                let mut response = refusal.into_http();
+                self.shared.rules.let_read(request.headers(), response.headers_mut());
+                Either::Right(ready(Ok(response)))
             }
         }
     }
@@ -124,7 +141,7 @@ enum Kind {
     Grpc,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Rules {
     origins: Origins,
     max_header_list_bytes: usize,
@@ -156,6 +173,15 @@ impl Rules {
             (true, Version::HTTP_2) => Ok(Kind::Grpc),
             (true, _) => Err(Refusal::unsupported("gRPC needs HTTP/2; over HTTP/1.1 speak gRPC-Web")),
             (false, _) => Err(Refusal::unsupported("this port speaks gRPC and gRPC-Web")),
+        }
+    }
+
+    /// Lets a page that may call read why it was refused. Without this its browser tells it of an error of the network,
+    /// and nothing else.
+    fn let_read(&self, request: &HeaderMap, response: &mut HeaderMap) {
+        if let Some(origin) = request.get(ORIGIN).filter(|origin| self.origins.contain(origin)) {
+            response.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+            response.insert(VARY, HeaderValue::from_static("origin"));
         }
     }
 }
@@ -195,14 +221,23 @@ impl Refusal {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        convert::Infallible,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
+
+    use futures::future::poll_fn;
+
     use super::*;
 
     const HERE: &str = "http://localhost:8080";
 
+    fn layer() -> WebLayer {
+        WebLayer::new(Origins::These(vec![HeaderValue::from_static(HERE)]), 1024)
+    }
+
     fn judge(request: http::request::Builder) -> Result<Kind, StatusCode> {
-        let origins = Origins::These(vec![HeaderValue::from_static(HERE)]);
-        let rules = Rules { origins, max_header_list_bytes: 1024 };
-        rules.judge(&request.body(Body::empty()).unwrap()).map_err(|refusal| refusal.status)
+        layer().shared.rules.judge(&request.body(Body::empty()).unwrap()).map_err(|refusal| refusal.status)
     }
 
     fn post(version: Version, kind: &str) -> http::request::Builder {
@@ -249,5 +284,65 @@ mod tests {
             assert_eq!(judge(from(foreign).method(Method::OPTIONS)), Err(StatusCode::FORBIDDEN));
         }
         assert_eq!(judge(from(HERE).header(ORIGIN, "https://evil.example")), Err(StatusCode::FORBIDDEN), "two origins");
+    }
+
+    /// Answers once for every time that it was asked whether it is ready, and counts these times.
+    struct Careful {
+        is_ready: bool,
+        asked: Arc<AtomicUsize>,
+    }
+
+    /// As those that reserve a place in `poll_ready` do: what was reserved is not cloned.
+    impl Clone for Careful {
+        fn clone(&self) -> Self {
+            Self { is_ready: false, asked: Arc::clone(&self.asked) }
+        }
+    }
+
+    impl Service<Request> for Careful {
+        type Response = Response;
+        type Error = Infallible;
+        type Future = Ready<Result<Response, Infallible>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            self.is_ready = true;
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Request) -> Self::Future {
+            assert!(mem::take(&mut self.is_ready), "called although it is not ready");
+            ready(Ok(Response::new(Body::empty())))
+        }
+    }
+
+    #[tokio::test]
+    async fn the_service_that_is_ready_is_the_one_that_is_called() {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let mut web = layer().layer(Careful { is_ready: false, asked: Arc::clone(&asked) });
+        for (at, kind) in [GRPC_WEB[0], GRPC, GRPC_WEB[2], GRPC].into_iter().enumerate() {
+            let Ok(()) = poll_fn(|cx| web.poll_ready(cx)).await;
+            let Ok(response) = web.call(post(Version::HTTP_2, kind).body(Body::empty()).unwrap()).await;
+            assert_eq!(response.status(), StatusCode::OK);
+            assert_eq!(asked.load(Ordering::Relaxed), at + 1, "once for each call");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_page_that_may_call_can_read_why_it_was_refused() {
+        let mut web = layer().layer(Careful { is_ready: false, asked: Arc::default() });
+        let get = || post(Version::HTTP_11, GRPC_WEB[0]).method(Method::GET);
+        let json = || post(Version::HTTP_11, "application/json");
+        let long = || post(Version::HTTP_11, GRPC_WEB[0]).header("x-long", "x".repeat(1024));
+        for (request, status) in [(get(), 405), (json(), 415), (long(), 431)] {
+            let Ok(response) = web.call(request.header(ORIGIN, HERE).body(Body::empty()).unwrap()).await;
+            assert_eq!(response.status(), status);
+            assert_eq!(response.headers()[ACCESS_CONTROL_ALLOW_ORIGIN], HERE, "{status}");
+            assert_eq!(response.headers()[VARY], "origin", "{status}");
+        }
+        for request in [get(), json(), long(), json().header(ORIGIN, "https://evil.example")] {
+            let Ok(response) = web.call(request.body(Body::empty()).unwrap()).await;
+            assert!(!response.headers().contains_key(ACCESS_CONTROL_ALLOW_ORIGIN), "{response:?}");
+        }
     }
 }

@@ -19,8 +19,10 @@ use tonic::transport::server::{Connected, TcpConnectInfo};
 
 use crate::limits::HANDSHAKE_TIMEOUT;
 
-/// As long as the words with which an HTTP/2 client begins. HTTP/1 is told from it by the first byte that differs, and
-/// no request of HTTP/1 is shorter.
+/// As long as the words with which an HTTP/2 client begins. HTTP/1 is told from it by the first byte that differs; no call
+/// is shorter there, and what is shorter (`GET / HTTP/1.1`, and no header) has had its refusal long before the time is over.
+/// Under TLS these bytes are the handshake's first, and the rest of it has a time of its own. Who completes it and then
+/// says nothing has no timer: he keeps one connection until it is old, as somebody could who speaks and never calls.
 const BEGINNING: usize = 24;
 
 pub(crate) struct Connection {

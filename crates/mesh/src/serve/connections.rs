@@ -5,10 +5,11 @@
 use std::{
     convert::Infallible,
     future::{pending, ready},
+    io,
     time::Duration,
 };
 
-use futures::stream::{self, FuturesUnordered, StreamExt};
+use futures::stream::{self, FuturesUnordered, Stream, StreamExt};
 use tokio::{
     net::{TcpListener, TcpStream},
     time::sleep,
@@ -22,6 +23,9 @@ use crate::{
     layer::{Request, Response},
     limits::TCP_KEEPALIVE,
 };
+
+/// Out of file descriptors the next attempt to accept fails at once: so long it is not made.
+const REST: Duration = Duration::from_millis(20);
 
 /// What every connection is served with.
 pub(super) struct Connections<S> {
@@ -42,21 +46,15 @@ where
     /// the last of them has gone.
     pub(super) async fn serve(self, listener: TcpListener, stop: &CancellationToken, told: &CancellationToken) {
         // `Server::tcp_nodelay` does nothing for a given listener: without it p99 is 44 ms.
-        let mut incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(TCP_KEEPALIVE));
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(TCP_KEEPALIVE));
+        let mut incoming = Box::pin(accepted(self.server, incoming));
         let mut connections = FuturesUnordered::new();
         loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
                 Some(()) = connections.next() => {}
-                Some(accepted) = incoming.next() => match accepted {
-                    Ok(stream) => connections.push(self.connection(stream, stop)),
-                    Err(error) => {
-                        tracing::warn!(server = self.server, %error, "cannot accept a connection");
-                        // Out of file descriptors the next attempt fails at once: do not spin.
-                        sleep(Duration::from_millis(20)).await;
-                    }
-                }
+                Some(stream) = incoming.next() => connections.push(self.connection(stream, stop)),
             }
         }
         drop(incoming);
@@ -91,13 +89,31 @@ where
     }
 }
 
-/// `age` and up to a tenth more or less, by `chance` in 0..1: clients that came together do not leave together.
+/// What could be accepted. After a failure the stream rests; the connections that are there are seen to meanwhile.
+fn accepted<T>(server: &'static str, incoming: impl Stream<Item = io::Result<T>>) -> impl Stream<Item = T> {
+    incoming.filter_map(move |accepted| async move {
+        match accepted {
+            Ok(stream) => Some(stream),
+            Err(error) => {
+                tracing::warn!(server, %error, "cannot accept a connection");
+                sleep(REST).await;
+                None
+            }
+        }
+    })
+}
+
+/// `age` and up to a tenth more or less, by `chance` in 0..1: clients that came together do not leave together. No age is
+/// too long for it.
 fn jittered(age: Duration, chance: f64) -> Duration {
-    age.mul_f64(0.9 + 0.2 * chance)
+    let tenth = age / 10;
+    age.saturating_sub(tenth).saturating_add(tenth.mul_f64(2.0 * chance))
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::Instant;
+
     use super::*;
 
     #[test]
@@ -107,5 +123,25 @@ mod tests {
         assert_eq!(jittered(age, 0.5), age);
         let oldest = jittered(age, 1.0 - f64::EPSILON);
         assert!(oldest > Duration::from_mins(32) && oldest <= Duration::from_mins(33), "{oldest:?}");
+        assert_eq!(jittered(Duration::MAX, 0.9), Duration::MAX);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_beside_a_failed_accept_is_not_held_up() {
+        let failed = || Err(io::ErrorKind::OutOfMemory.into());
+        let mut incoming = Box::pin(accepted("test", stream::iter([failed(), failed(), Ok("a connection")])));
+        let since = Instant::now();
+        let mut other_turns = 0;
+        let next = loop {
+            tokio::select! {
+                biased;
+                next = incoming.next() => break next,
+                // Dropping `next` in between neither forgets a rest nor begins it anew.
+                () = sleep(REST / 4) => other_turns += 1,
+            }
+        };
+        assert_eq!(next, Some("a connection"));
+        assert!(other_turns >= 6, "{other_turns}");
+        assert!(since.elapsed() < 3 * REST, "{:?}", since.elapsed());
     }
 }

@@ -89,5 +89,8 @@ fn connections_grow_half_an_hour_old_unless_set_otherwise() {
     assert_eq!(load(ALONE).expect("nothing is wrong").max_connection_age, Duration::from_mins(30));
     assert_eq!(age("0s").expect("that is never"), Duration::ZERO);
     assert_eq!(age("1s").expect("that is the least"), Duration::from_secs(1));
-    assert_eq!(paths(age("999ms").expect_err("too little")), ["max_connection_age"]);
+    assert_eq!(age("30d").expect("that is the most"), Duration::from_hours(30 * 24));
+    for wrong in ["999ms", "30d 1s", "500000000000y"] {
+        assert_eq!(paths(age(wrong).expect_err("too little or too much")), ["max_connection_age"], "{wrong}");
+    }
 }

@@ -8,21 +8,21 @@ use super::{
 };
 use crate::{admission::Request, call::Reply, combine::Merged, gate::Decision, plan::Plan};
 
-/// The gate takes the most probable experts, and nothing is left to chance: an expert that was chosen would be chosen
-/// again.
+/// The gate takes the most probable experts, and nothing is left to chance: an expert that was put into a stage of the plan
+/// would be put there again.
 const PROPENSITY: f64 = 1.0;
 
-/// What is known so far. Knows nothing and says nothing where the mesh asks for no feedback.
+/// What is known so far. There is one only where the mesh asks for feedback.
 #[derive(Debug)]
 pub(crate) struct Draft {
-    feedback: Option<Arc<Feedback>>,
+    feedback: Arc<Feedback>,
     claims: Claims,
     /// Which of the claims' legs ran.
     ran: Vec<bool>,
 }
 
 impl Draft {
-    pub(crate) fn new(feedback: Option<Arc<Feedback>>, request: &Request) -> Self {
+    pub(crate) fn new(feedback: Arc<Feedback>, request: &Request) -> Self {
         let claims = Claims {
             request_id: request.id.clone(),
             issued: 0,
@@ -35,9 +35,6 @@ impl Draft {
     }
 
     pub(crate) fn decided(&mut self, decision: &Decision, plan: &Plan) {
-        if self.feedback.is_none() {
-            return;
-        }
         let gate = decision.gate();
         let probability = |expert: &str| {
             let candidate = gate.candidates.iter().find(|candidate| candidate.expert == expert);
@@ -45,18 +42,19 @@ impl Draft {
         };
         gate.outcome.as_str().clone_into(&mut self.claims.outcome);
         self.claims.gate_revision.clone_from(&gate.revision);
+        let stages = plan.stages.iter().enumerate();
+        let legs = stages.flat_map(|(at, stage)| stage.legs.iter().map(move |leg| (at, leg)));
         // A caller may ask for 16 experts. Rules of a mesh that require more than fit make no token that is refused for
         // its length.
-        let legs = plan.stages.iter().flat_map(|stage| &stage.legs).take(MAX_LEGS);
-        self.claims.legs = legs
-            .map(|leg| Leg {
-                expert: leg.expert.to_string(),
-                version: leg.version.to_string(),
-                probability: to_six_digits(probability(&leg.expert)),
-                propensity: PROPENSITY,
-                answered: false,
-            })
-            .collect();
+        let legs = legs.take(MAX_LEGS).map(|(stage, leg)| Leg {
+            expert: leg.expert.to_string(),
+            version: leg.version.to_string(),
+            stage,
+            probability: to_six_digits(probability(&leg.expert)),
+            propensity: PROPENSITY,
+            answered: false,
+        });
+        self.claims.legs = legs.collect();
         self.ran = vec![false; self.claims.legs.len()];
     }
 
@@ -66,17 +64,13 @@ impl Draft {
         }
     }
 
-    /// The token of the answer that is given now, or of the refusal; empty where the mesh asks for no feedback.
-    pub(crate) fn token(&self, merged: Option<&Merged>, now: SystemTime) -> String {
-        let Some(feedback) = &self.feedback else { return String::new() };
-        feedback.terms.seal.close(&self.claims(merged, now))
-    }
-
-    fn claims(&self, merged: Option<&Merged>, now: SystemTime) -> Claims {
+    /// The token of the answer that is given `now`, or of the refusal.
+    pub(crate) fn token(self, merged: Option<&Merged>, now: SystemTime) -> String {
+        let Self { feedback, claims, ran } = self;
         let answered = |leg: usize| merged.is_some_and(|merged| merged.legs.contains(&leg));
-        let ran = self.claims.legs.iter().zip(&self.ran).enumerate().filter(|(_, (_, ran))| **ran);
-        let legs = ran.map(|(at, (leg, _))| Leg { answered: answered(at), ..leg.clone() }).collect();
-        Claims { issued: milliseconds(now), legs, ..self.claims.clone() }
+        let legs = claims.legs.into_iter().zip(ran).enumerate().filter(|(_, (_, ran))| *ran);
+        let legs = legs.map(|(at, (leg, _))| Leg { answered: answered(at), ..leg }).collect();
+        feedback.terms.seal.close(&Claims { issued: milliseconds(now), legs, ..claims })
     }
 }
 

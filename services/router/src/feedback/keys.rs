@@ -3,7 +3,6 @@
 use std::{
     fmt, fs,
     io::{self, Read as _, Write as _},
-    os::unix::fs::PermissionsExt,
     path::Path,
 };
 
@@ -17,7 +16,7 @@ use rand::{TryRng, rngs::SysRng};
 use sha2::Sha256;
 use tempfile::NamedTempFile;
 
-use super::settings::directory;
+use super::private::{directory, open_to_others};
 
 /// Bytes of a signature.
 pub(super) const TAG_BYTES: usize = 32;
@@ -28,8 +27,6 @@ const KEY_BYTES: usize = 32;
 /// One that signs, one that did, one that will: more of them are a mistake.
 const MAX_KEYS: usize = 16;
 const MAX_FILE_BYTES: u64 = 64 * 1024;
-/// Any other user of the machine.
-const OTHERS: u32 = 0o007;
 /// Tools differ in whether they pad.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
@@ -40,7 +37,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 #[derive(Clone)]
 pub(super) struct Keys(Vec<Hmac<Sha256>>);
 
-/// Why a file has no keys for us.
+/// What is wrong with a file of keys, or with the journal.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
     #[error("{0}")]
@@ -74,8 +71,7 @@ pub(super) fn read(path: &Path) -> Result<Option<Keys>, Problem> {
     if !metadata.is_file() {
         return Err(Problem::NoFile);
     }
-    let mode = metadata.permissions().mode() & 0o777;
-    if mode & OTHERS != 0 {
+    if let Some(mode) = open_to_others(&metadata) {
         return Err(Problem::Open(mode));
     }
     let mut text = String::new();
@@ -86,18 +82,18 @@ pub(super) fn read(path: &Path) -> Result<Option<Keys>, Problem> {
     Keys::parse(&text).map(Some)
 }
 
-/// The keys of the file at `path`. Where there is none it is made, with one key in it.
-pub(super) fn read_or_make(path: &Path) -> Result<Keys, Problem> {
+/// The keys of the file at `path`, and whether it had to be made: where there is none, one is, with one key in it.
+pub(super) fn read_or_make(path: &Path) -> Result<(Keys, bool), Problem> {
     if let Some(keys) = read(path)? {
-        return Ok(keys);
+        return Ok((keys, false));
     }
-    make(path)?;
+    let is_made = make(path)?;
     // Read, whoever made it: of several routers that start together on one directory, one was first.
-    read(path)?.ok_or(Problem::Empty)
+    read(path)?.map(|keys| (keys, is_made)).ok_or(Problem::Empty)
 }
 
-/// Makes the file, unless somebody else just did: whoever reads it finds all of it or nothing.
-fn make(path: &Path) -> Result<(), Problem> {
+/// Makes the file, unless somebody else just did: whoever reads it finds all of it or nothing. Whether it did.
+fn make(path: &Path) -> Result<bool, Problem> {
     let line = format!("{}\n", BASE64.encode(random()?));
     let dir = directory(path);
     // Nobody but its owner may read it from the beginning.
@@ -106,10 +102,9 @@ fn make(path: &Path) -> Result<(), Problem> {
     match file.persist_noclobber(path) {
         Ok(_) => {
             fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(Problem::Make)?;
-            tracing::info!(path = %path.display(), "made a key for feedback tokens");
-            Ok(())
+            Ok(true)
         }
-        Err(refused) if refused.error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(refused) if refused.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
         Err(refused) => Err(Problem::Make(refused.error)),
     }
 }
@@ -178,6 +173,8 @@ impl fmt::Debug for Keys {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -218,14 +215,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("feedback.key");
         assert!(read(&path).unwrap().is_none());
-        let made = read_or_make(&path).unwrap();
+        let (made, is_made) = read_or_make(&path).unwrap();
+        assert!(is_made);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let text = fs::read(&path).unwrap();
-        make(&path).expect("somebody else was first");
+        assert!(!make(&path).unwrap(), "somebody else was first");
         assert_eq!(fs::read(&path).unwrap(), text);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left beside it");
-        let again = read_or_make(&path).unwrap();
-        assert!(again.verify(&[b"x"], &made.sign(&[b"x"])));
+        let (again, is_made) = read_or_make(&path).unwrap();
+        assert!(!is_made && again.verify(&[b"x"], &made.sign(&[b"x"])));
         assert!(!Keys::random().unwrap().verify(&[b"x"], &made.sign(&[b"x"])));
         assert!(matches!(read_or_make(&dir.path().join("none/feedback.key")), Err(Problem::Make(_))));
     }

@@ -5,13 +5,14 @@ mod declared;
 mod draft;
 mod journal;
 mod keys;
+mod private;
 mod settings;
 mod token;
 
 use std::{
     collections::BTreeMap,
     fmt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -40,7 +41,9 @@ pub enum Error {
     KeyFile { path: PathBuf, source: Problem },
     #[error("a key for tokens cannot be made")]
     Key(#[source] Problem),
-    #[error("the thread that reads the key file ended early")]
+    #[error("the journal {} cannot be used", path.display())]
+    Journal { path: PathBuf, source: Problem },
+    #[error("the thread that opens the files ended early")]
     Ended,
 }
 
@@ -66,6 +69,13 @@ pub(crate) struct Message {
     pub(crate) metrics: Vec<Said>,
 }
 
+/// Why feedback is not taken, and on which request it was: empty where the token does not tell.
+#[derive(Debug)]
+pub(crate) struct NotTaken {
+    pub(crate) request_id: String,
+    pub(crate) error: RequestError,
+}
+
 /// Feedback that is taken: on which answer, and what.
 #[derive(Debug, Clone, PartialEq)]
 struct Accepted {
@@ -77,7 +87,7 @@ impl Feedback {
     /// As `config` describes it; what it does on disk belongs to `tasks`.
     ///
     /// # Errors
-    /// When there is no key to sign tokens with.
+    /// When there is no key to sign tokens with, or the journal cannot be written to.
     pub(crate) async fn open(
         config: &Config,
         metrics: Metrics,
@@ -87,11 +97,20 @@ impl Feedback {
         if settings.metrics.is_empty() {
             return Ok(None);
         }
+        // A mesh that meets in a registry may have more routers than this one.
+        let has_others = config.registry.etcd.is_some();
         let keys = if let Some(path) = settings.key_file.clone() {
-            let read = move || keys::read_or_make(&path).map_err(|source| Error::KeyFile { path, source });
-            tasks.spawn_blocking(read).await.map_err(|_| Error::Ended)??
+            let read = {
+                let path = path.clone();
+                move || keys::read_or_make(&path).map_err(|source| Error::KeyFile { path, source })
+            };
+            let (keys, is_made) = tasks.spawn_blocking(read).await.map_err(|_| Error::Ended)??;
+            if is_made {
+                say_made(&path, has_others);
+            }
+            keys
         } else {
-            if config.registry.etcd.is_some() {
+            if has_others {
                 tracing::warn!(
                     "feedback has no key_file: no other router knows its tokens, nor this one after a restart"
                 );
@@ -100,7 +119,10 @@ impl Feedback {
         };
         let terms =
             Terms { seal: Seal::new(keys, &config.name), declared: settings.declared(), window: settings.window };
-        let journal = settings.journal.clone().map(|path| Journal::new(path, tasks.clone()));
+        let journal = match settings.journal.clone() {
+            Some(path) => Some(Journal::open(path, tasks.clone()).await?),
+            None => None,
+        };
         Ok(Some(Arc::new(Self { terms, journal, metrics })))
     }
 
@@ -108,8 +130,9 @@ impl Feedback {
     ///
     /// # Errors
     /// Everything that is wrong with it; or that it could not be written, and then nothing is counted.
-    pub(crate) async fn take(&self, message: Message, now: SystemTime) -> Result<(), RequestError> {
+    pub(crate) async fn take(&self, message: Message, now: SystemTime) -> Result<(), NotTaken> {
         let accepted = self.terms.accept(message, now)?;
+        let request_id = accepted.claims.request_id.clone();
         let Some(journal) = &self.journal else {
             accepted.count(&self.metrics);
             return Ok(());
@@ -121,13 +144,22 @@ impl Feedback {
         };
         written.map_err(|error| {
             tracing::error!(?journal, %error, "feedback cannot be stored");
-            RequestError::FeedbackNotStored
+            NotTaken { request_id, error: RequestError::FeedbackNotStored }
         })
     }
 }
 
+/// That the key file is new. Where there are other routers, they do not know what is signed with it until they have it.
+fn say_made(path: &Path, has_others: bool) {
+    if has_others {
+        tracing::warn!(path = %path.display(), "made a key for feedback tokens: every router of the mesh needs this file");
+    } else {
+        tracing::info!(path = %path.display(), "made a key for feedback tokens");
+    }
+}
+
 impl Terms {
-    fn accept(&self, message: Message, now: SystemTime) -> Result<Accepted, RequestError> {
+    fn accept(&self, message: Message, now: SystemTime) -> Result<Accepted, NotTaken> {
         let Message { token, metrics } = message;
         let claims = self.seal.open(&token);
         let is_expired = claims.as_ref().is_some_and(|claims| claims.are_older_than(self.window, now));
@@ -141,18 +173,19 @@ impl Terms {
         };
         let mut violations: Vec<_> = problem.map(|problem| Violation::new("token", problem)).into_iter().collect();
         let metrics = self.declared.check(metrics);
-        match (claims, metrics) {
+        let (request_id, error) = match (claims, metrics) {
             (None, metrics) => {
                 violations.extend(metrics.err().unwrap_or_default());
-                Err(RequestError::InvalidToken { violations })
+                (String::new(), RequestError::InvalidToken { violations })
             }
-            (Some(_), Err(wrong)) => {
+            (Some(claims), Err(wrong)) => {
                 violations.extend(wrong);
-                Err(RequestError::Invalid { violations })
+                (claims.request_id, RequestError::Invalid { violations })
             }
-            (Some(_), Ok(_)) if is_expired => Err(RequestError::TokenExpired { violations }),
-            (Some(claims), Ok(metrics)) => Ok(Accepted { claims, metrics }),
-        }
+            (Some(claims), Ok(_)) if is_expired => (claims.request_id, RequestError::TokenExpired { violations }),
+            (Some(claims), Ok(metrics)) => return Ok(Accepted { claims, metrics }),
+        };
+        Err(NotTaken { request_id, error })
     }
 }
 

@@ -11,12 +11,15 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     declared::{Declared, Kind, METRIC_NAME, is_metric_name},
-    keys,
+    keys::{self, Problem},
+    private::{directory, open_to_others},
 };
 
 /// A form has fewer; each of them is a time series for each expert.
 pub(super) const MAX_METRICS: usize = 32;
 const DEFAULT_WINDOW: Duration = Duration::from_hours(30 * 24);
+/// As far from zero as a number may be, where nothing less is said: sums of such numbers stay far from infinite.
+const MAX_NUMBER: f64 = 1e12;
 const DEFAULT_TEXT_BYTES: usize = 2000;
 const MAX_TEXT_BYTES: usize = 64 * 1024;
 
@@ -100,10 +103,9 @@ impl Metric {
     fn kind(&self) -> Option<Kind> {
         match self.kind.as_deref()? {
             "boolean" => Some(Kind::Boolean),
-            "number" => Some(Kind::Number {
-                min: self.min.unwrap_or(f64::NEG_INFINITY),
-                max: self.max.unwrap_or(f64::INFINITY),
-            }),
+            "number" => {
+                Some(Kind::Number { min: self.min.unwrap_or(-MAX_NUMBER), max: self.max.unwrap_or(MAX_NUMBER) })
+            }
             "text" => Some(Kind::Text { max_bytes: self.max_bytes.unwrap_or(DEFAULT_TEXT_BYTES) }),
             _ => None,
         }
@@ -126,24 +128,29 @@ impl Metric {
             }
         }
         match kind {
-            Kind::Number { min, max } if min > max => {
-                found.add(&format!("{path}.min"), format!("{min} is more than max, {max}"), "at most max");
+            Kind::Number { min, max } => {
+                let far: Vec<_> =
+                    [("min", min), ("max", max)].into_iter().filter(|(_, bound)| !is_near(*bound)).collect();
+                for (key, bound) in &far {
+                    let expected = format!("a number from {} to {MAX_NUMBER}", -MAX_NUMBER);
+                    found.add(&format!("{path}.{key}"), format!("{bound:?}"), &expected);
+                }
+                if far.is_empty() && min > max {
+                    found.add(&format!("{path}.min"), format!("{min} is more than max, {max}"), "at most max");
+                }
             }
             Kind::Text { max_bytes } if !(1..=MAX_TEXT_BYTES).contains(&max_bytes) => {
                 let expected = format!("1 to {MAX_TEXT_BYTES} bytes");
                 found.add(&format!("{path}.max_bytes"), max_bytes.to_string(), &expected);
             }
-            Kind::Boolean | Kind::Number { .. } | Kind::Text { .. } => {}
+            Kind::Boolean | Kind::Text { .. } => {}
         }
     }
 }
 
-/// The directory that a file lies in, or would.
-pub(super) fn directory(path: &Path) -> &Path {
-    match path.parent() {
-        Some(dir) if !dir.as_os_str().is_empty() => dir,
-        _ => Path::new("."),
-    }
+/// Whether numbers can be held against it and added up. No number is not.
+fn is_near(bound: f64) -> bool {
+    (-MAX_NUMBER..=MAX_NUMBER).contains(&bound)
 }
 
 /// The mistakes so far.
@@ -172,6 +179,9 @@ impl Found<'_> {
             self.add("feedback.journal", format!("{} is the key file", path.display()), "a file of its own");
         } else if path.exists() && !path.is_file() {
             self.add("feedback.journal", format!("{} is no file", path.display()), "a file that lines can be added to");
+        } else if let Some(mode) = path.metadata().ok().as_ref().and_then(open_to_others) {
+            let problem = format!("{}: {}", path.display(), Problem::Open(mode));
+            self.add("feedback.journal", problem, "a file that only the router's user and group may read");
         } else {
             self.lies_in_a_directory("feedback.journal", path);
         }
@@ -219,6 +229,10 @@ mod tests {
         ];
         assert!(settings.declared().0.iter().map(|(name, kind)| (name.as_str(), *kind)).eq(expected));
         assert_eq!(settings.window, Duration::from_hours(720));
+        let (settings, mistakes) = check("metrics: {a: {kind: number}, b: {kind: number, min: 0}}", Path::new("/"));
+        assert!(mistakes.is_empty(), "{mistakes:?}");
+        let bounds = [Kind::Number { min: -1e12, max: 1e12 }, Kind::Number { min: 0.0, max: 1e12 }];
+        assert!(settings.declared().0.into_values().eq(bounds), "sums of what is taken stay finite");
     }
 
     #[test]
@@ -251,6 +265,17 @@ window: 0s";
                 "feedback.window",
             ]
         );
+        let far = "metrics: {a: {kind: number, min: -1.7e308}, b: {kind: number, max: 1.1e12, min: 2e12}}";
+        assert_eq!(
+            paths(far),
+            ["feedback.metrics.a.min", "feedback.metrics.b.min", "feedback.metrics.b.max"],
+            "two of them are more than all numbers"
+        );
+        for none in [".nan", ".inf", "-.inf"] {
+            let source =
+                Source { file: "mesh.yaml".into(), text: format!("metrics: {{a: {{kind: number, max: {none}}}}}") };
+            parse::<Settings>(&source, &Overlay::default()).expect_err("that is no number");
+        }
         assert_eq!(paths("{journal: feedback.jsonl}"), ["feedback.metrics"], "it would stay empty");
         let many: Vec<_> = (0..33).map(|n| format!("m{n}: {{kind: boolean}}")).collect();
         assert_eq!(paths(&format!("metrics: {{{}}}", many.join(", "))), ["feedback.metrics"]);
@@ -297,6 +322,13 @@ window: 0s";
         assert_eq!(check(yaml, dir.path()).1.len(), 1, "a directory has no keys");
         let journal = "{metrics: {a: {kind: boolean}}, journal: feedback.key}";
         assert_eq!(check(journal, dir.path()).1.len(), 1, "and no lines");
+        let text = dir.path().join("feedback.jsonl");
+        fs::write(&text, "").unwrap();
+        for (mode, mistakes) in [(0o644, 1), (0o602, 1), (0o640, 0), (0o600, 0)] {
+            fs::set_permissions(&text, fs::Permissions::from_mode(mode)).unwrap();
+            let found = check("{metrics: {a: {kind: boolean}}, journal: feedback.jsonl}", dir.path()).1;
+            assert_eq!(found.len(), mistakes, "what people wrote is not for everybody: {mode:o}: {found:?}");
+        }
         let both = "{metrics: {a: {kind: boolean}}, key_file: one, journal: one}";
         assert_eq!(check(both, dir.path()).1[0].0, "feedback.journal");
     }

@@ -42,9 +42,13 @@ pub(crate) struct Claims {
 pub(crate) struct Leg {
     pub(crate) expert: String,
     pub(crate) version: String,
+    /// Position of its stage in the plan: 0 for the experts that the gate chose; those of a later stage ran because nobody
+    /// before them had an answer.
+    pub(crate) stage: usize,
     /// The gate's, 0..=1.
     pub(crate) probability: f64,
-    /// How likely it was that the leg runs for this query, 0..=1: what learning from feedback has to weigh it by.
+    /// How likely the gate was to put the leg into this stage of the plan, 0..=1: what learning from feedback has to weigh
+    /// it by, within a stage. Whether a later stage came to run is not the gate's choice, and no part of it.
     pub(crate) propensity: f64,
     /// Whether the answer was its own, or had its own as a part.
     pub(crate) answered: bool,
@@ -132,7 +136,7 @@ mod tests {
     }
 
     fn leg(expert: &str) -> Leg {
-        Leg { expert: expert.into(), version: "1".into(), probability: 0.75, propensity: 1.0, answered: true }
+        Leg { expert: expert.into(), version: "1".into(), stage: 0, probability: 0.75, propensity: 1.0, answered: true }
     }
 
     fn claims() -> Claims {
@@ -152,11 +156,11 @@ mod tests {
         let token = seal("clinic").close(&claims());
         let bytes = URL_SAFE_NO_PAD.decode(&token).unwrap();
         let json = &bytes[1..bytes.len() - TAG_BYTES];
-        let expected = r#"{"request_id":"0197","issued":1790000000123,"tenant":"ward-7","outcome":"DISPATCHED","gate_revision":"a1b2","legs":[{"expert":"labs","version":"1","probability":0.75,"propensity":1.0,"answered":true}]}"#;
+        let expected = r#"{"request_id":"0197","issued":1790000000123,"tenant":"ward-7","outcome":"DISPATCHED","gate_revision":"a1b2","legs":[{"expert":"labs","version":"1","stage":0,"probability":0.75,"propensity":1.0,"answered":true}]}"#;
         assert_eq!((bytes[0], std::str::from_utf8(json).unwrap()), (1, expected));
         // Computed with Python's hmac, over the purpose, the mesh's name and what was just looked at.
         let tag: Vec<_> = bytes[bytes.len() - TAG_BYTES..].iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(tag.concat(), "5104bc88d1438a778982075c46ac7e1a7276ba98b46431f6e2d0fcb12d8c4bd2");
+        assert_eq!(tag.concat(), "2ce47a7d35a8dbcf5a8c16bfd0760cfa52fc03b4a193d31c78c6e27427eef69e");
     }
 
     #[test]
@@ -199,7 +203,10 @@ mod tests {
     fn the_largest_token_is_looked_at() {
         let name = "x".repeat(128);
         let legs =
-            vec![Leg { expert: name.clone(), version: name.clone(), probability: 0.123_456, ..leg("") }; MAX_LEGS];
+            vec![
+                Leg { expert: name.clone(), version: name.clone(), stage: MAX_LEGS, probability: 0.123_456, ..leg("") };
+                MAX_LEGS
+            ];
         // What JSON needs most room for.
         let claims = Claims { request_id: name, tenant: "\u{1}".repeat(1024), legs, ..claims() };
         let token = seal("clinic").close(&claims);
@@ -274,11 +281,12 @@ mod tests {
         fn any_leg()(
             expert in "[a-z-]{1,63}",
             version in "[a-zA-Z0-9._-]{1,128}",
+            stage in 0..MAX_LEGS,
             // Six digits are what a router writes.
             probability in 0..=1_000_000_u32,
             answered: bool,
         ) -> Leg {
-            Leg { expert, version, probability: f64::from(probability) / 1e6, propensity: 1.0, answered }
+            Leg { expert, version, stage, probability: f64::from(probability) / 1e6, propensity: 1.0, answered }
         }
     }
 

@@ -22,7 +22,11 @@ use tonic::{Request, Response, Status};
 pub use self::sink::REQUEST_ID;
 use self::sink::{Collect, Forward};
 pub(crate) use self::{catalog::Catalogs, gate_model::GateModel, inference::Inference, repository::Surveys};
-use crate::{error::Error, feedback::Feedback, pipeline::Pipeline};
+use crate::{
+    error::Error,
+    feedback::{Feedback, NotTaken},
+    pipeline::Pipeline,
+};
 
 /// Events that a slow caller of `StreamDispatch` may leave unread before its legs wait.
 const EVENTS_AHEAD: usize = 16;
@@ -93,7 +97,8 @@ impl RouterService for Router {
         request: Request<v1::SendFeedbackRequest>,
     ) -> Result<Response<v1::SendFeedbackResponse>, Status> {
         let feedback = self.feedback.as_ref().ok_or(Error::NoFeedback)?;
-        feedback.take(decode::feedback(request.into_inner()), SystemTime::now()).await?;
+        let taken = feedback.take(decode::feedback(request.into_inner()), SystemTime::now()).await;
+        taken.map_err(|NotTaken { request_id, error }| sink::failed(&request_id, error))?;
         Ok(Response::new(v1::SendFeedbackResponse {}))
     }
 }

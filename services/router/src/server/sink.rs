@@ -26,14 +26,14 @@ pub const REQUEST_ID: &str = "consilium-request-id";
 pub(super) struct Collect {
     response: v1::DispatchResponse,
     plan: Option<v1::Plan>,
-    draft: Draft,
+    draft: Option<Draft>,
 }
 
 impl Collect {
     /// With a token for `feedback`, where there is any.
     pub(super) fn new(request: &Request, feedback: Option<Arc<Feedback>>) -> Self {
         let response = v1::DispatchResponse { request_id: request.id.clone(), ..Default::default() };
-        Self { response, plan: None, draft: Draft::new(feedback, request) }
+        Self { response, plan: None, draft: feedback.map(|feedback| Draft::new(feedback, request)) }
     }
 
     pub(super) fn failed(&self, error: Error) -> Status {
@@ -56,7 +56,9 @@ impl EventSink for Collect {
     async fn decided(&mut self, decision: &Decision, plan: &Plan) -> Result<(), Error> {
         self.response.decision = Some(encode::decision(decision));
         self.plan = Some(encode::plan(plan));
-        self.draft.decided(decision, plan);
+        if let Some(draft) = &mut self.draft {
+            draft.decided(decision, plan);
+        }
         Ok(())
     }
 
@@ -66,12 +68,14 @@ impl EventSink for Collect {
 
     async fn replied(&mut self, reply: &Reply) -> Result<(), Error> {
         self.response.replies.push(encode::reply(reply));
-        self.draft.replied(reply);
+        if let Some(draft) = &mut self.draft {
+            draft.replied(reply);
+        }
         Ok(())
     }
 
     async fn done(&mut self, merged: Option<Merged>) -> Result<(), Error> {
-        self.response.feedback_token = self.draft.token(merged.as_ref(), SystemTime::now());
+        self.response.feedback_token = token(self.draft.take(), merged.as_ref());
         if let Some(merged) = merged {
             self.response.answer = Some(merged.answer.into_message());
             self.response.partial = merged.partial;
@@ -84,7 +88,7 @@ impl EventSink for Collect {
 #[derive(Debug)]
 pub(super) struct Forward {
     request_id: String,
-    draft: Draft,
+    draft: Option<Draft>,
     events: mpsc::Sender<Result<v1::StreamDispatchResponse, Status>>,
 }
 
@@ -95,7 +99,8 @@ impl Forward {
         feedback: Option<Arc<Feedback>>,
         events: mpsc::Sender<Result<v1::StreamDispatchResponse, Status>>,
     ) -> Self {
-        Self { request_id: request.id.clone(), draft: Draft::new(feedback, request), events }
+        let draft = feedback.map(|feedback| Draft::new(feedback, request));
+        Self { request_id: request.id.clone(), draft, events }
     }
 
     /// What makes a status of an error; needs no access to the sink, which the pipeline has then.
@@ -114,7 +119,9 @@ impl EventSink for Forward {
     const WANTS_TEXT: bool = true;
 
     async fn decided(&mut self, decision: &Decision, plan: &Plan) -> Result<(), Error> {
-        self.draft.decided(decision, plan);
+        if let Some(draft) = &mut self.draft {
+            draft.decided(decision, plan);
+        }
         self.send(Event::Decision(encode::decision(decision))).await
     }
 
@@ -124,12 +131,14 @@ impl EventSink for Forward {
     }
 
     async fn replied(&mut self, reply: &Reply) -> Result<(), Error> {
-        self.draft.replied(reply);
+        if let Some(draft) = &mut self.draft {
+            draft.replied(reply);
+        }
         self.send(Event::Reply(encode::reply(reply))).await
     }
 
     async fn done(&mut self, merged: Option<Merged>) -> Result<(), Error> {
-        let feedback_token = self.draft.token(merged.as_ref(), SystemTime::now());
+        let feedback_token = token(self.draft.take(), merged.as_ref());
         let mut done = v1::Done { request_id: self.request_id.clone(), feedback_token, ..Default::default() };
         if let Some(merged) = merged {
             done.answer = Some(merged.answer.into_message());
@@ -139,11 +148,16 @@ impl EventSink for Forward {
     }
 }
 
-/// The error's status, with the request's id so that a caller's report can be found again.
+/// The token of the answer that is given now, or of the refusal; empty where the mesh asks for no feedback.
+fn token(draft: Option<Draft>, merged: Option<&Merged>) -> String {
+    draft.map(|draft| draft.token(merged, SystemTime::now())).unwrap_or_default()
+}
+
+/// The error's status, with the request's id so that a caller's report can be found again; without, where it is not known.
 pub(super) fn failed(request_id: &str, error: Error) -> Status {
     let mut status = Status::from(error);
     // An id that is too long or not ASCII is itself what was wrong; repeated in a header it would do harm.
-    if request_id.len() <= MAX_REQUEST_ID_BYTES
+    if (1..=MAX_REQUEST_ID_BYTES).contains(&request_id.len())
         && request_id.is_ascii()
         && let Ok(id) = MetadataValue::try_from(request_id)
     {
