@@ -143,7 +143,8 @@ mod tests {
 
     #[test]
     fn at_once_is_a_millisecond_for_clients_that_hang_at_zero() {
-        let status = Refusal::new(Code::Unavailable, "DRAINING", "leaving").with_retry_after(Duration::ZERO).into_status();
+        let status =
+            Refusal::new(Code::Unavailable, "DRAINING", "leaving").with_retry_after(Duration::ZERO).into_status();
         assert_eq!(status.metadata().get(PUSHBACK).unwrap(), "1");
         assert_eq!(retry_after(&status), Some(Duration::ZERO));
     }
