@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build cli demo up test conformance faults bench lint fmt clean
+.PHONY: help setup setup-observability build cli demo up test conformance faults bench lint fmt clean
 
 MESH ?= meshes/clinic/mesh.yaml
 FAULT ?=
@@ -11,10 +11,13 @@ BENCH ?= registry inference
 CONSILIUM := target/debug/consilium
 
 help: ## Show what there is.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Install what is needed and build the models; does nothing when nothing is to do.
 	@scripts/setup
+
+setup-observability: ## Build what looks at a mesh from outside in its tests: Prometheus with promtool, and Jaeger.
+	@scripts/setup prometheus jaeger
 
 build: cli ## Build the command line tool and the programs of a mesh.
 	@cargo build --locked -p consilium-router -p consilium-expert
