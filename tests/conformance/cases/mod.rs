@@ -25,7 +25,6 @@ use std::{
 use consilium_tests::processes::{Practice, target};
 use libtest_mimic::Trial;
 use tokio::{runtime::Runtime, time::Instant};
-use tonic::Code;
 
 use self::{
     case::Case,
@@ -213,20 +212,4 @@ fn judged(case: &Case, line: &Line, client: &Client) -> Cell {
 /// Where clients' files and the table are.
 fn logs() -> PathBuf {
     target().join("conformance")
-}
-
-/// As `google.rpc.Code` spells it.
-fn grpc_code(number: i32) -> String {
-    let camel = format!("{:?}", Code::from_i32(number));
-    if camel == "Ok" {
-        return "OK".to_owned();
-    }
-    let mut name = String::new();
-    for (at, letter) in camel.chars().enumerate() {
-        if letter.is_ascii_uppercase() && at > 0 {
-            name.push('_');
-        }
-        name.push(letter.to_ascii_uppercase());
-    }
-    name
 }

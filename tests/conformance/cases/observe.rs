@@ -3,8 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use consilium_mesh::metrics::code_name;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use tonic::Code;
 
 use super::{
     case::{Call, Case},
@@ -264,7 +266,7 @@ fn list(value: &Value) -> &[Value] {
 /// A gRPC code's name.
 fn code(number: &Value) -> String {
     let number = number.as_i64().and_then(|number| i32::try_from(number).ok()).unwrap_or_default();
-    super::grpc_code(number)
+    code_name(Code::from(number)).to_owned()
 }
 
 /// Shows that what must hold for every reply is checked.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use consilium_mesh::errors;
+use consilium_mesh::{errors, metrics::code_name};
 use serde::Serialize;
 use tonic::{Code, Status};
 
@@ -37,7 +37,7 @@ impl CallFailure {
         // What the router said, where it was the router; the words of this end are for people.
         let message = if reason.is_some() { status.message() } else { &trouble.headline };
         Self {
-            code: Some(name(code).to_owned()),
+            code: Some(code_name(code).to_owned()),
             message: message.to_owned(),
             reason,
             request_id: status
@@ -64,29 +64,6 @@ impl CallFailure {
             retry_after_ms: None,
             metadata: BTreeMap::new(),
         }
-    }
-}
-
-/// As `google.rpc.Code` spells it.
-fn name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }
 
