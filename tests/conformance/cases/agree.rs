@@ -35,8 +35,10 @@ fn told(line: &Line) -> Value {
         let of = |kind: &str| events.iter().filter_map(|event| event.get(kind).map(&cleaned)).collect::<Vec<_>>();
         told.insert("decision".to_owned(), Value::Array(of("decision")));
         told.insert("done".to_owned(), Value::Array(of("done")));
-        let replies = by_expert(of("reply"));
-        told.insert("replies".to_owned(), Value::Array(replies));
+        // At the deadline it is a matter of luck whose clock is faster, the router's or the client's.
+        if !line.is_too_late() {
+            told.insert("replies".to_owned(), Value::Array(by_expert(of("reply"))));
+        }
         let mut deltas = of("delta");
         deltas.sort_by_key(|delta| delta["leg"].as_u64());
         told.insert("deltas".to_owned(), Value::Array(deltas));
@@ -45,8 +47,7 @@ fn told(line: &Line) -> Value {
         let mut fields: Vec<_> = error.violations.iter().flatten().map(|it| json!([it.field, it.problem])).collect();
         fields.sort_by_key(Value::to_string);
         let mut said = json!({"code": error.code, "fields": fields});
-        // At the deadline it is a matter of luck whose clock is faster, the router's or the client's.
-        if error.code != "DEADLINE_EXCEEDED" {
+        if !line.is_too_late() {
             said["reason"] = json!(error.reason.clone().unwrap_or_default());
             said["message"] = json!(error.message);
             said["retry_after_s"] = json!(error.retry_after_s);

@@ -98,6 +98,11 @@ pub(crate) fn facts(case: &Case, line: &Line) -> Result<Facts, Vec<String>> {
 }
 
 impl Line {
+    /// Whether it ended because its deadline had passed.
+    pub(crate) fn is_too_late(&self) -> bool {
+        self.error.as_ref().is_some_and(|error| error.code == "DEADLINE_EXCEEDED")
+    }
+
     /// Tritonclient's errors are a code and a message.
     fn outputs_only(&self) -> bool {
         self.error.as_ref().is_some_and(|failure| failure.violations.is_none() && failure.metadata.is_none())
