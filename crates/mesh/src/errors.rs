@@ -18,6 +18,9 @@ pub const DOMAIN: &str = "consilium.dev";
 /// The header by which a server tells a retrying client when to come back (gRFC A6).
 pub const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
+/// Metadata under which every reply and every error of a query says which request it belongs to.
+pub const REQUEST_ID: &str = "consilium-request-id";
+
 /// A status in the making. `reason` is a stable UPPER_SNAKE word for programs, `message` a sentence for people.
 #[derive(Debug, Clone)]
 #[must_use]

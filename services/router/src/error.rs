@@ -52,7 +52,7 @@ pub enum Error {
 /// One thing that is wrong with a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
-    /// Path of the field, for example `query.attributes[audience]`.
+    /// Path of the field, for example `query.attributes.audience`.
     pub field: String,
     /// What was wrong and what was expected.
     pub problem: String,

@@ -45,7 +45,6 @@ use tonic::codec::CompressionEncoding;
 pub use self::{
     admission::{MAX_TEXT_BYTES, MAX_TOP_K},
     config::Config,
-    server::REQUEST_ID,
 };
 
 /// The largest reply of a router with the usual limits, bytes.

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use consilium_mesh::errors;
+use consilium_mesh::errors::{self, REQUEST_ID};
 use consilium_proto::{
     client::router_service_client::RouterServiceClient,
     v1::{
@@ -23,7 +23,6 @@ use consilium_proto::{
         send_feedback_request::{Metric, metric::Value},
     },
 };
-use consilium_router::REQUEST_ID;
 use tonic::{Code, Status};
 use tracing_subscriber::fmt::MakeWriter;
 

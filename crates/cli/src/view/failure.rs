@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use consilium_mesh::{errors, metrics::code_name};
+use consilium_mesh::{
+    errors::{self, REQUEST_ID},
+    metrics::code_name,
+};
 use serde::Serialize;
 use tonic::{Code, Status};
 
@@ -40,11 +43,7 @@ impl CallFailure {
             code: Some(code_name(code).to_owned()),
             message: message.to_owned(),
             reason,
-            request_id: status
-                .metadata()
-                .get(consilium_router::REQUEST_ID)
-                .and_then(|id| id.to_str().ok())
-                .map(str::to_owned),
+            request_id: status.metadata().get(REQUEST_ID).and_then(|id| id.to_str().ok()).map(str::to_owned),
             violations: errors::violations(status).into_iter().map(violation).collect(),
             retry_after_ms: errors::retry_after(status).map(milliseconds),
             metadata: errors::metadata(status),
@@ -84,7 +83,7 @@ mod tests {
             .with_violation("options.experts", "nobody lives there")
             .with_retry_after(Duration::from_millis(1500))
             .into_status();
-        status.metadata_mut().insert(consilium_router::REQUEST_ID, MetadataValue::from_static("r-7"));
+        status.metadata_mut().insert(REQUEST_ID, MetadataValue::from_static("r-7"));
         let failure = CallFailure::new(&status, status.code(), &Trouble::new("for people"));
         let expected = json!({
             "code": "UNAVAILABLE",

@@ -19,7 +19,10 @@ use tower::{Layer, Service};
 use tower_http::cors::{AllowOrigin, Any, Cors, CorsLayer};
 
 use super::{Request, Response};
-use crate::{errors::PUSHBACK, serve::web::Origins};
+use crate::{
+    errors::{PUSHBACK, REQUEST_ID},
+    serve::web::Origins,
+};
 
 /// Those that tonic-web knows.
 const GRPC_WEB: [&str; 4] = [
@@ -48,7 +51,7 @@ const TOLD: [HeaderName; 5] = [
     HeaderName::from_static("grpc-message"),
     HeaderName::from_static("grpc-status-details-bin"),
     HeaderName::from_static(PUSHBACK),
-    HeaderName::from_static("consilium-request-id"),
+    HeaderName::from_static(REQUEST_ID),
 ];
 /// How long a browser may remember the answer to a preflight; none remembers it for longer than this.
 const REMEMBERED: Duration = Duration::from_hours(2);
@@ -59,7 +62,7 @@ pub(crate) struct WebLayer {
 }
 
 impl WebLayer {
-    /// `max_header_list_bytes` holds for HTTP/1 too, for which the transport has no such limit.
+    /// `max_header_list_bytes` holds for HTTP/1, for which the transport has no such limit.
     pub(crate) fn new(origins: Origins, max_header_list_bytes: u32) -> Self {
         let allowed = match origins.clone() {
             Origins::Any => AllowOrigin::from(Any),
@@ -150,7 +153,7 @@ struct Rules {
 impl Rules {
     fn judge(&self, request: &Request) -> Result<Kind, Refusal> {
         let headers = request.headers();
-        if header_list_bytes(headers) > self.max_header_list_bytes {
+        if request.version() != Version::HTTP_2 && header_list_bytes(headers) > self.max_header_list_bytes {
             return Err(Refusal::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "the headers are too long"));
         }
         // CORS alone would not do. A page of a foreign site whose name was made to lead here is of the same origin to its

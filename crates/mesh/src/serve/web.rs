@@ -1,6 +1,6 @@
 //! Which pages of browsers may call a server, as somebody wrote it down.
 
-use http::HeaderValue;
+use http::{HeaderValue, Uri};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Mistakes;
@@ -65,52 +65,35 @@ impl Origins {
 
 /// Browsers compare by the letter, so that an origin which is almost right matches no page at all.
 fn what_is_wrong(origin: &str) -> Option<&'static str> {
-    let Some((scheme, rest)) = origin.split_once("://") else {
-        return Some("has no scheme");
-    };
     if origin.bytes().any(|byte| !byte.is_ascii_graphic()) {
         return Some("has characters that no browser sends; international names are written as xn--…");
     }
     if origin.bytes().any(|byte| byte.is_ascii_uppercase()) {
         return Some("has capital letters, browsers send none");
     }
-    if !scheme.starts_with(|first: char| first.is_ascii_lowercase())
-        || scheme.contains(|c: char| !c.is_ascii_alphanumeric() && !"+-.".contains(c))
-    {
-        return Some("has no scheme");
-    }
-    if rest.contains(['/', '?', '#']) {
+    let uri: Option<Uri> = origin.parse().ok();
+    let parts = uri.as_ref().and_then(|uri| Some((uri.scheme_str()?, uri.authority()?)));
+    let Some((scheme, authority)) = parts.filter(|(scheme, _)| !scheme.is_empty()) else {
+        return Some("is not a scheme and a host");
+    };
+    if format!("{scheme}://{authority}") != origin {
         return Some("has a path, an origin ends after host and port");
     }
-    let (host, port) = host_and_port(rest);
-    if host.is_empty() || !is_host(host) {
-        return Some("has no host that can be one");
+    let (host, port) = (authority.host(), authority.port_u16());
+    let without_more = port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+    if !is_host(host) || authority.as_str() != without_more || port == Some(0) {
+        return Some("has a host or a port that is none, or more than these");
     }
-    match port {
-        None => None,
-        Some("80") if scheme == "http" => Some("has the scheme's own port, which browsers leave out"),
-        Some("443") if scheme == "https" => Some("has the scheme's own port, which browsers leave out"),
-        Some(port) => {
-            let right = !port.starts_with('0') && port.parse::<u16>().is_ok() && !port.starts_with('+');
-            (!right).then_some("has a port that is none")
-        }
-    }
-}
-
-/// The colons of an IPv6 address are within brackets.
-fn host_and_port(rest: &str) -> (&str, Option<&str>) {
-    let after = rest.rfind(']').map_or(0, |bracket| bracket + 1);
-    match rest[after..].split_once(':') {
-        Some((_, port)) => (&rest[..rest.len() - port.len() - 1], Some(port)),
-        None => (rest, None),
-    }
+    [("http", 80), ("https", 443)]
+        .contains(&(scheme, port.unwrap_or_default()))
+        .then_some("has the scheme's own port, which browsers leave out")
 }
 
 fn is_host(host: &str) -> bool {
     if let Some(address) = host.strip_prefix('[') {
         return address.strip_suffix(']').is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok());
     }
-    !host.contains(|c: char| !c.is_ascii_alphanumeric() && !"-._".contains(c))
+    !host.is_empty() && !host.contains(|c: char| !c.is_ascii_alphanumeric() && !"-._".contains(c))
 }
 
 #[cfg(test)]

@@ -19,7 +19,6 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
 
-pub use self::sink::REQUEST_ID;
 use self::sink::{Collect, Forward};
 pub(crate) use self::{catalog::Catalogs, gate_model::GateModel, inference::Inference, repository::Surveys};
 use crate::{

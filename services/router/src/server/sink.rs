@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
+use consilium_mesh::errors::REQUEST_ID;
 use consilium_proto::v1::{self, stream_dispatch_response::Event};
 use tokio::sync::mpsc;
 use tonic::{Status, metadata::MetadataValue};
@@ -17,9 +18,6 @@ use crate::{
     pipeline::EventSink,
     plan::Plan,
 };
-
-/// Metadata under which every reply and every error says which request it belongs to.
-pub const REQUEST_ID: &str = "consilium-request-id";
 
 /// Everything that happened, for one reply at the end.
 #[derive(Debug)]
