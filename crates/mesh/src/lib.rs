@@ -18,5 +18,6 @@ pub mod metrics;
 pub mod process;
 pub mod registry;
 pub mod serve;
+pub mod telemetry;
 
 pub use layer::Deadline;

@@ -1,96 +1,81 @@
-//! The names and label keys of everything that this crate measures, and the registry that `/metrics` is printed from.
-//! Other crates register theirs through [`Metrics::register`].
+//! What this crate measures, with names, label keys and meanings.
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
+/// What a process shows at `/metrics`. Clones share it.
+pub use consilium_metrics::Page as Metrics;
+use consilium_metrics::{Amounts, CALL_SECONDS, Counts, Described, Gauges, Part, Sheet, Unit};
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text},
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
-    registry::{Registry, Unit},
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, gauge::Gauge},
 };
 use tonic::Code;
+use tracing::Span;
 
-/// `…_seconds` is appended by the unit. OpenTelemetry's `rpc.server.call.duration`.
-pub const RPC_SERVER_CALL_DURATION: &str = "rpc_server_call_duration";
-pub const RPC_SERVER_IN_FLIGHT: &str = "consilium_rpc_server_in_flight";
-pub const RPC_SERVER_SHED: &str = "consilium_rpc_server_shed";
-pub const RPC_SERVER_PANICS: &str = "consilium_rpc_server_panics";
-pub const REGISTRY_UP: &str = "consilium_registry_up";
-pub const REGISTRY_LISTS: &str = "consilium_registry_lists";
-pub const REGISTRY_EXPIRED: &str = "consilium_registry_expired_instances";
-pub const REGISTRY_ANNOUNCEMENTS: &str = "consilium_registry_announcements";
+const CALL_LABELS: &[&str] = &["server", "rpc_system_name", "rpc_method", "rpc_response_status_code", "error_type"];
+const CALL_DURATION: Described = Described::histogram(
+    "rpc_server_call_duration",
+    CALL_LABELS,
+    "Duration of calls that this server answered, until the end of the reply",
+)
+.of(Unit::Seconds);
+const IN_FLIGHT: Described = Described::gauge("consilium_rpc_server_in_flight", &["server"], "Calls that are running");
+const SHED: Described =
+    Described::counter("consilium_rpc_server_shed", &["server"], "Calls refused because too many were running");
+const PANICS: Described = Described::counter("consilium_rpc_server_panics", &["server"], "Calls that ended in a panic");
+const REGISTRY_UP: Described = Described::gauge(
+    "consilium_registry_up",
+    &[],
+    "Whether the registry can be followed: 1, or 0 while the last table is all there is",
+);
+const REGISTRY_LISTS: Described =
+    Described::counter("consilium_registry_lists", &[], "Times that the whole mesh was listed");
+const REGISTRY_EXPIRED: Described =
+    Described::gauge("consilium_registry_expired_instances", &[], "Instances kept past their registration");
+const REGISTRY_ANNOUNCEMENTS: Described = Described::counter(
+    "consilium_registry_announcements",
+    &[],
+    "Times that an instance was announced: once, and again whenever its registration was lost",
+);
 
-/// OpenTelemetry's advisory boundaries, in seconds.
-const SECONDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
-
-/// A process's metrics. Clones share the same registry.
-#[derive(Clone, Default)]
-pub struct Metrics {
-    registry: Arc<Mutex<Registry>>,
-    rpc: RpcMetrics,
-}
-
-impl Metrics {
-    pub fn new() -> Self {
-        let rpc = RpcMetrics::default();
-        let mut registry = Registry::default();
-        registry.register_with_unit(
-            RPC_SERVER_CALL_DURATION,
-            "Duration of calls that this server answered, until the end of the reply",
-            Unit::Seconds,
-            rpc.duration.clone(),
-        );
-        registry.register(RPC_SERVER_IN_FLIGHT, "Calls that are running", rpc.in_flight.clone());
-        registry.register(RPC_SERVER_SHED, "Calls refused because too many were running", rpc.shed.clone());
-        registry.register(RPC_SERVER_PANICS, "Calls that ended in a panic", rpc.panics.clone());
-        Self { registry: Arc::new(Mutex::new(registry)), rpc }
-    }
-
-    /// Adds the metrics of another part. Metric families are cheap to clone: register one, keep the other.
-    pub fn register(&self, add: impl FnOnce(&mut Registry)) {
-        add(&mut self.registry.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-
-    /// All metrics as OpenMetrics text.
-    pub fn encode(&self) -> String {
-        let mut page = String::new();
-        // Writing to a `String` cannot fail, and a collector that fails leaves what was written before it.
-        let _ = text::encode(&mut page, &self.registry.lock().unwrap_or_else(PoisonError::into_inner));
-        page
-    }
-
-    pub(crate) fn rpc(&self) -> &RpcMetrics {
-        &self.rpc
-    }
-}
-
-impl fmt::Debug for Metrics {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Metrics").finish_non_exhaustive()
-    }
-}
+/// Everything that this crate measures.
+pub const METRICS: &[&Described] = &[
+    &CALL_DURATION,
+    &IN_FLIGHT,
+    &SHED,
+    &PANICS,
+    &REGISTRY_UP,
+    &REGISTRY_LISTS,
+    &REGISTRY_EXPIRED,
+    &REGISTRY_ANNOUNCEMENTS,
+];
 
 /// What the serve layers count.
 #[derive(Debug, Clone)]
 pub(crate) struct RpcMetrics {
-    pub(crate) duration: Family<CallLabels, Histogram, fn() -> Histogram>,
-    pub(crate) in_flight: Family<ServerLabels, Gauge>,
-    pub(crate) shed: Family<ServerLabels, Counter>,
-    pub(crate) panics: Family<ServerLabels, Counter>,
+    duration: Amounts<CallLabels>,
+    pub(crate) in_flight: Gauges<ServerLabels>,
+    pub(crate) shed: Counts<ServerLabels>,
+    pub(crate) panics: Counts<ServerLabels>,
 }
 
 impl Default for RpcMetrics {
     fn default() -> Self {
         Self {
-            duration: Family::new_with_constructor(|| Histogram::new(SECONDS)),
-            in_flight: Family::default(),
-            shed: Family::default(),
-            panics: Family::default(),
+            duration: Amounts::new(CALL_SECONDS),
+            in_flight: Gauges::default(),
+            shed: Counts::default(),
+            panics: Counts::default(),
         }
+    }
+}
+
+impl Part for RpcMetrics {
+    fn register(&self, sheet: &mut Sheet<'_>) {
+        sheet.amounts(&CALL_DURATION, &self.duration);
+        sheet.gauges(&IN_FLIGHT, &self.in_flight);
+        sheet.counts(&SHED, &self.shed);
+        sheet.counts(&PANICS, &self.panics);
     }
 }
 
@@ -107,19 +92,16 @@ pub(crate) struct RegistryMetrics {
 impl RegistryMetrics {
     /// Those of a process that follows the registry.
     pub(crate) fn of_follower(&self, page: &Metrics) {
-        page.register(|registry| {
-            registry.register(REGISTRY_UP, "Whether the registry can be followed", self.up.clone());
-            registry.register(REGISTRY_LISTS, "Times that the whole mesh was listed", self.lists.clone());
-            registry.register(REGISTRY_EXPIRED, "Instances kept past their registration", self.expired.clone());
+        page.register(|sheet| {
+            sheet.put(&REGISTRY_UP, self.up.clone());
+            sheet.put(&REGISTRY_LISTS, self.lists.clone());
+            sheet.put(&REGISTRY_EXPIRED, self.expired.clone());
         });
     }
 
     /// Those of a process that announces instances.
     pub(crate) fn of_announcer(&self, page: &Metrics) {
-        page.register(|registry| {
-            let help = "Times that an instance was announced: once, and again whenever its registration was lost";
-            registry.register(REGISTRY_ANNOUNCEMENTS, help, self.announcements.clone());
-        });
+        page.register(|sheet| sheet.put(&REGISTRY_ANNOUNCEMENTS, self.announcements.clone()));
     }
 }
 
@@ -131,17 +113,18 @@ pub(crate) struct ServerLabels {
 
 /// One kind of call. The number of combinations is bounded: methods come from descriptors, codes are 17.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct CallLabels {
-    pub(crate) server: &'static str,
-    pub(crate) rpc_system_name: &'static str,
-    pub(crate) rpc_method: Arc<str>,
-    pub(crate) rpc_response_status_code: &'static str,
+struct CallLabels {
+    server: &'static str,
+    rpc_system_name: &'static str,
+    rpc_method: Arc<str>,
+    rpc_response_status_code: &'static str,
     /// The code's name for what counts as a server's failure, empty otherwise.
-    pub(crate) error_type: &'static str,
+    error_type: &'static str,
 }
 
 impl RpcMetrics {
-    pub(crate) fn record(&self, server: &'static str, method: Arc<str>, code: Code, took: Duration) {
+    /// `span` is the call's.
+    pub(crate) fn record(&self, server: &'static str, method: Arc<str>, (code, took): (Code, Duration), span: &Span) {
         let name = code_name(code);
         let labels = CallLabels {
             server,
@@ -150,7 +133,7 @@ impl RpcMetrics {
             rpc_response_status_code: name,
             error_type: if is_server_fault(code) { name } else { "" },
         };
-        self.duration.get_or_create(&labels).observe(took.as_secs_f64());
+        self.duration.observe(&labels, took.as_secs_f64(), span);
     }
 }
 
@@ -199,7 +182,7 @@ mod tests {
         let metrics = Metrics::new();
         let record = |code| {
             let took = Duration::from_millis(30);
-            metrics.rpc().record("router", "a.B/C".into(), code, took);
+            metrics.part::<RpcMetrics>().record("router", "a.B/C".into(), (code, took), &Span::none());
         };
         record(Code::Ok);
         record(Code::Internal);
@@ -208,14 +191,5 @@ mod tests {
         assert!(page.contains(ok), "{page}");
         assert!(page.contains(r#"error_type="INTERNAL""#), "{page}");
         assert!(page.ends_with("# EOF\n"), "{page}");
-    }
-
-    #[test]
-    fn other_parts_add_their_own() {
-        let metrics = Metrics::new();
-        let calls = Counter::<u64>::default();
-        metrics.clone().register(|registry| registry.register("consilium_x", "X", calls.clone()));
-        calls.inc();
-        assert!(metrics.encode().contains("consilium_x_total 1"));
     }
 }

@@ -8,44 +8,62 @@ use std::{
 
 use arc_swap::ArcSwap;
 use consilium_mesh::metrics::Metrics as Page;
+use consilium_metrics::{Amounts, Counts, Described};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet},
-    metrics::{MetricType, counter::Counter, family::Family, histogram::Histogram},
 };
 
 use crate::{balance::Health, catalog::Catalog};
 
-// `_total` is appended by the format.
-const SLO_GOOD: &str = "consilium_slo_good";
-const SLO: &str = "consilium_slo";
-const DECISIONS: &str = "consilium_router_decisions";
-const ATTEMPTS: &str = "consilium_router_attempts";
-const INSTANCES: &str = "consilium_router_instances";
-const FEEDBACK: &str = "consilium_feedback";
-const FEEDBACK_NUMBER: &str = "consilium_feedback_number";
+const SLO_GOOD: Described =
+    Described::counter("consilium_slo_good", &["expert"], "Legs that met their expert's objective");
+const SLO: Described = Described::counter("consilium_slo", &["expert"], "Legs that count for their expert's objective");
+const DECISIONS: Described = Described::counter(
+    "consilium_router_decisions",
+    &["outcome", "reason", "tier"],
+    "What the gate decided, once per request",
+);
+const ATTEMPTS: Described = Described::counter(
+    "consilium_router_attempts",
+    &["expert", "rpc_response_status_code"],
+    "Attempts on instances, retries included",
+);
+const INSTANCES: Described = Described::gauge(
+    "consilium_router_instances",
+    &["expert", "state"],
+    "Registered instances by what this router last heard of them",
+);
+const FEEDBACK: Described =
+    Described::counter("consilium_feedback", &["expert", "metric", "value"], "What callers said about answers");
+const FEEDBACK_NUMBER: Described =
+    Described::histogram("consilium_feedback_number", &["expert", "metric"], "Numbers that callers gave to answers");
+
+/// Everything that this crate measures.
+pub(crate) const METRICS: &[&Described] =
+    &[&SLO_GOOD, &SLO, &DECISIONS, &ATTEMPTS, &INSTANCES, &FEEDBACK, &FEEDBACK_NUMBER];
 
 /// The router's counters. Clones share them.
 #[derive(Debug, Clone)]
 pub(crate) struct Metrics {
-    slo_good: Family<ExpertLabels, Counter>,
-    slo_total: Family<ExpertLabels, Counter>,
-    decisions: Family<DecisionLabels, Counter>,
-    attempts: Family<AttemptLabels, Counter>,
-    feedback: Family<FeedbackLabels, Counter>,
-    feedback_number: Family<FeedbackNumberLabels, Histogram, fn() -> Histogram>,
+    slo_good: Counts<ExpertLabels>,
+    slo_total: Counts<ExpertLabels>,
+    decisions: Counts<DecisionLabels>,
+    attempts: Counts<AttemptLabels>,
+    feedback: Counts<FeedbackLabels>,
+    feedback_number: Amounts<FeedbackNumberLabels>,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
         Self {
-            slo_good: Family::default(),
-            slo_total: Family::default(),
-            decisions: Family::default(),
-            attempts: Family::default(),
-            feedback: Family::default(),
+            slo_good: Counts::default(),
+            slo_total: Counts::default(),
+            decisions: Counts::default(),
+            attempts: Counts::default(),
+            feedback: Counts::default(),
             // For its sum and its count: what would be good bounds of buckets, only each mesh knows.
-            feedback_number: Family::new_with_constructor(|| Histogram::new([])),
+            feedback_number: Amounts::new(&[]),
         }
     }
 }
@@ -92,8 +110,7 @@ impl Collector for Instances {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let Some(catalog) = self.catalog.upgrade() else { return Ok(()) };
         let catalog = catalog.load();
-        let help = "Registered instances by what this router last heard of them";
-        let mut metric = encoder.encode_descriptor(INSTANCES, help, None, MetricType::Gauge)?;
+        let mut metric = INSTANCES.encode(&mut encoder)?;
         for expert in catalog.snapshot().experts.values() {
             let healths: Vec<_> = expert.instances.values().map(|instance| catalog.health(instance)).collect();
             for state in Health::ALL {
@@ -110,15 +127,14 @@ impl Metrics {
     /// Counters that `page` prints, and the instances of `catalog` as they are when it does.
     pub(crate) fn on(page: &Page, catalog: &Arc<ArcSwap<Catalog>>) -> Self {
         let metrics = Self::default();
-        page.register(|registry| {
-            registry.register(SLO_GOOD, "Legs that met their expert's objective", metrics.slo_good.clone());
-            registry.register(SLO, "Legs that count for their expert's objective", metrics.slo_total.clone());
-            registry.register(DECISIONS, "What the gate decided, once per request", metrics.decisions.clone());
-            registry.register(ATTEMPTS, "Attempts on instances, retries included", metrics.attempts.clone());
-            registry.register(FEEDBACK, "What callers said about answers", metrics.feedback.clone());
-            let help = "Numbers that callers gave to answers";
-            registry.register(FEEDBACK_NUMBER, help, metrics.feedback_number.clone());
-            registry.register_collector(Box::new(Instances { catalog: Arc::downgrade(catalog) }));
+        page.register(|sheet| {
+            sheet.counts(&SLO_GOOD, &metrics.slo_good);
+            sheet.counts(&SLO, &metrics.slo_total);
+            sheet.counts(&DECISIONS, &metrics.decisions);
+            sheet.counts(&ATTEMPTS, &metrics.attempts);
+            sheet.counts(&FEEDBACK, &metrics.feedback);
+            sheet.amounts(&FEEDBACK_NUMBER, &metrics.feedback_number);
+            sheet.collect(Instances { catalog: Arc::downgrade(catalog) });
         });
         metrics
     }
@@ -126,37 +142,37 @@ impl Metrics {
     /// One leg of `expert` that counts.
     pub(crate) fn leg(&self, expert: &str, good: bool) {
         let labels = ExpertLabels { expert: expert.to_owned() };
-        self.slo_total.get_or_create(&labels).inc();
-        self.slo_good.get_or_create(&labels).inc_by(u64::from(good));
+        self.slo_total.add(&labels, 1);
+        self.slo_good.add(&labels, u64::from(good));
     }
 
     /// Good legs and all legs of `expert` so far.
     pub(crate) fn legs(&self, expert: &str) -> (u64, u64) {
         let labels = ExpertLabels { expert: expert.to_owned() };
         // Good is read first and counted last: it can lag behind the total, never run ahead of it.
-        let good = self.slo_good.get_or_create(&labels).get();
-        (good, self.slo_total.get_or_create(&labels).get())
+        let good = self.slo_good.get(&labels);
+        (good, self.slo_total.get(&labels))
     }
 
     pub(crate) fn decision(&self, outcome: &'static str, reason: &'static str, tier: &'static str) {
-        self.decisions.get_or_create(&DecisionLabels { outcome, reason, tier }).inc();
+        self.decisions.add(&DecisionLabels { outcome, reason, tier }, 1);
     }
 
     pub(crate) fn attempt(&self, expert: &str, code: tonic::Code) {
         let rpc_response_status_code = consilium_mesh::metrics::code_name(code);
-        self.attempts.get_or_create(&AttemptLabels { expert: expert.to_owned(), rpc_response_status_code }).inc();
+        self.attempts.add(&AttemptLabels { expert: expert.to_owned(), rpc_response_status_code }, 1);
     }
 
     /// One word about an answer of `expert`, which is empty for a refusal; `metric` is a declared one.
     pub(crate) fn feedback(&self, expert: &str, metric: &str, value: &'static str) {
         let labels = FeedbackLabels { expert: expert.to_owned(), metric: metric.to_owned(), value };
-        self.feedback.get_or_create(&labels).inc();
+        self.feedback.add(&labels, 1);
     }
 
     /// One number for an answer of `expert`, with the same limits.
     pub(crate) fn feedback_number(&self, expert: &str, metric: &str, number: f64) {
         let labels = FeedbackNumberLabels { expert: expert.to_owned(), metric: metric.to_owned() };
-        self.feedback_number.get_or_create(&labels).observe(number);
+        self.feedback_number.observe(&labels, number, &tracing::Span::none());
     }
 }
 

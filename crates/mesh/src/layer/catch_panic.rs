@@ -69,7 +69,7 @@ struct Witness {
 
 impl Witness {
     fn report(&self, panicked: &Panicked) -> Status {
-        self.metrics.panics.get_or_create(&ServerLabels { server: self.server }).inc();
+        self.metrics.panics.add(&ServerLabels { server: self.server }, 1);
         tracing::error!(server = self.server, place = panicked.place, "a call panicked");
         Refusal::new(Code::Internal, "INTERNAL", "internal error").into_status()
     }
@@ -168,7 +168,7 @@ mod tests {
 
     async fn call(answer: fn() -> BoxFuture<'static, Response>) -> (Code, Metrics) {
         let metrics = Metrics::new();
-        let layer = CatchPanicLayer { server: "test", metrics: metrics.rpc().clone() };
+        let layer = CatchPanicLayer { server: "test", metrics: metrics.part() };
         let service = layer.layer(service_fn(move |_| answer().map(Ok::<_, Infallible>)));
         let response = service.oneshot(Request::default()).await.unwrap();
         if let Some(status) = Status::from_header_map(response.headers()) {

@@ -4,6 +4,7 @@ use std::task::{Context, Poll};
 
 use tokio::time::Instant;
 use tower::{Layer, Service};
+use tracing::Span;
 
 use super::{Request, Response, outcome::Outcome};
 use crate::{
@@ -45,10 +46,11 @@ impl<S: Service<Request, Response = Response>> Service<Request> for Measured<S> 
         let MetricsLayer { server, methods, metrics } = self.layer.clone();
         let method = methods.name(request.uri().path());
         let started = Instant::now();
-        metrics.in_flight.get_or_create(&ServerLabels { server }).inc();
+        let span = Span::current();
+        metrics.in_flight.add(&ServerLabels { server }, 1);
         Outcome::new(self.inner.call(request), move |code| {
-            metrics.in_flight.get_or_create(&ServerLabels { server }).dec();
-            metrics.record(server, method, code, started.elapsed());
+            metrics.in_flight.add(&ServerLabels { server }, -1);
+            metrics.record(server, method, (code, started.elapsed()), &span);
         })
     }
 }

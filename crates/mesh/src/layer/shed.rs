@@ -51,7 +51,7 @@ impl Room {
         if self.taken.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).is_ok() {
             return Ok(Place(self.taken.clone()));
         }
-        self.metrics.shed.get_or_create(&ServerLabels { server: self.server }).inc();
+        self.metrics.shed.add(&ServerLabels { server: self.server }, 1);
         let refusal = Refusal::new(Code::ResourceExhausted, "OVERLOADED", "too many calls are running here");
         Err(refusal.with_retry_after(SHED_RETRY_AFTER).into_status())
     }
@@ -141,7 +141,7 @@ mod tests {
     }
 
     fn layer(max: usize, taken: &InFlight, metrics: &Metrics) -> ShedLayer {
-        ShedLayer::new(Room { server: "test", max, taken: taken.clone(), metrics: metrics.rpc().clone() })
+        ShedLayer::new(Room { server: "test", max, taken: taken.clone(), metrics: metrics.part() })
     }
 
     #[tokio::test]

@@ -33,7 +33,7 @@ use crate::{
     },
     limits::{self, Limits},
     methods::Methods,
-    metrics::Metrics,
+    metrics::{Metrics, RpcMetrics},
 };
 
 /// What a server is like. `Options { name: "expert", ..Options::default() }` is a good one.
@@ -196,7 +196,7 @@ impl Server {
         }
         let Options { name, limits, deadlines, web, max_connection_age, .. } = options;
         let web = web.map(|web| WebLayer::new(web.allowed(), limits.max_header_list_bytes));
-        let rpc = metrics.rpc().clone();
+        let rpc = metrics.part::<RpcMetrics>();
         let calls = Room { server: name, max: limits.max_in_flight, taken: in_flight, metrics: rpc.clone() };
         let stack = ServiceBuilder::new()
             // Outermost: whatever panics further in ends one call, not a connection that carries many.

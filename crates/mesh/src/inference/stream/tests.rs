@@ -107,7 +107,7 @@ async fn a_reader_that_does_not_read_holds_up_no_answer_and_one_that_leaves_ends
 #[tokio::test(start_paused = true)]
 async fn a_request_has_a_calls_place_until_its_reply_is_handed_over_and_is_refused_where_there_is_none() {
     let taken = InFlight::default();
-    let room = Room { server: "test", max: 2, taken: taken.clone(), metrics: Metrics::new().rpc().clone() };
+    let room = Room { server: "test", max: 2, taken: taken.clone(), metrics: Metrics::new().part() };
     let mut extensions = Extensions::new();
     extensions.insert(room);
     let streaming = Streaming::of(&MetadataMap::new(), &extensions, CancellationToken::new());
