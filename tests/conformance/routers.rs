@@ -17,9 +17,10 @@ use libtest_mimic::Trial;
 use tokio::runtime::Runtime;
 
 use self::{
-    asking::{Asking, CLIENTS, Client, Told},
+    asking::{Asking, Told, clients},
     surroundings::{Names, Nginx},
 };
+use crate::cases::Client;
 
 /// Calls that a router must have answered to count as one that serves this client.
 const SOME: usize = 20;
@@ -63,7 +64,7 @@ impl Routers {
     fn play(&self, name: &str, scenario: Scenario) {
         let start = || self.runtime.block_on(Clinic::start(&logs(), Options::default()));
         let clinic = self.clinic.get_or_init(start);
-        for client in CLIENTS.iter().filter(|client| client.can_be_had()) {
+        for client in clients() {
             let row = self.runtime.block_on(scenario(clinic, client));
             let Row { calls: [one, two], told } = row;
             let said = format!(

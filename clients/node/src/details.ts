@@ -11,7 +11,7 @@ import { DurationSchema, durationMs } from "@bufbuild/protobuf/wkt";
 
 /** One field of the request that is wrong. */
 export interface Violation {
-  /** Its path, for example `options.top_k` or `query.attributes[audience]`. */
+  /** Its path, for example `options.top_k` or `query.attributes.audience`. */
   field: string;
   /** What was expected of it. */
   problem: string;

@@ -23,57 +23,76 @@ pub(crate) struct Client {
     /// Whether it is one of our libraries, whose replies are held against each other.
     pub(crate) is_library: bool,
     start: Start,
+    /// The component of `make setup` that it needs, and that is missing where it cannot be had. Two clients of one package
+    /// share it.
+    setup: Option<&'static str>,
 }
 
 enum Start {
     /// A program that takes all cases at once, with what stands before its arguments. Both from the repository's root, but
     /// for programs of the search path.
-    Once { program: &'static str, first: &'static str },
+    Once { program: &'static str, first: &'static [&'static str] },
     /// The same on a Java machine: the file that has the class path, classes of its own beside it, and the main class.
     OnceOnJava { class_path: &'static str, main: &'static str },
     /// Our own command line, a process a case.
     EachByCli,
 }
 
-pub(crate) const CLIENTS: [Client; 6] = [
-    library(
-        "python",
-        Start::Once { program: ".tools/clients/python/bin/python", first: "clients/python/conformance.py" },
-    ),
-    library("go", Start::Once { program: ".tools/clients/go/conformance", first: "" }),
-    library("node", Start::Once { program: "node", first: "clients/node/build/conformance.js" }),
+pub(crate) const CLIENTS: [Client; 7] = [
+    library("python", "python-client", python(&["clients/python/conformance.py"])),
+    // The same package's other client: `AsyncClient`.
+    library("asyncio", "python-client", python(&["clients/python/conformance.py", "--asyncio"])),
+    library("go", "go-client", Start::Once { program: ".tools/clients/go/conformance", first: &[] }),
+    library("node", "node-client", Start::Once { program: "node", first: &["clients/node/build/conformance.js"] }),
     library(
         "java",
+        "java-client",
         Start::OnceOnJava { class_path: "clients/java/target/class-path", main: "dev.consilium.client.Conformance" },
     ),
     Client {
         name: "triton",
         tells_all: false,
         is_library: false,
-        start: Start::Once { program: ".tools/oip/triton/bin/python", first: "tests/conformance/triton_cases.py" },
+        start: Start::Once { program: ".tools/oip/triton/bin/python", first: &["tests/conformance/triton_cases.py"] },
+        setup: Some("triton-client"),
     },
-    Client { name: "cli", tells_all: true, is_library: false, start: Start::EachByCli },
+    Client { name: "cli", tells_all: true, is_library: false, start: Start::EachByCli, setup: None },
 ];
 
-const fn library(name: &'static str, start: Start) -> Client {
-    Client { name, tells_all: true, is_library: true, start }
+const fn library(name: &'static str, setup: &'static str, start: Start) -> Client {
+    Client { name, tells_all: true, is_library: true, start, setup: Some(setup) }
+}
+
+const fn python(first: &'static [&'static str]) -> Start {
+    Start::Once { program: ".tools/clients/python/bin/python", first }
 }
 
 impl Client {
     /// Whether `make setup` found out that it cannot be had on this machine.
     pub(crate) fn cannot_be_had(&self) -> bool {
-        crate::cannot_be_had(&format!("{}-client", self.name))
+        self.setup.is_some_and(crate::cannot_be_had)
     }
 
     /// Whether there is anything to set up that `make build` does not make.
     pub(crate) fn has_setup(&self) -> bool {
-        !matches!(self.start, Start::EachByCli)
+        self.setup.is_some()
     }
 
     /// How long its set-up took, seconds, as `make setup` wrote it down.
     pub(crate) fn setup_seconds(&self) -> Option<f64> {
-        let file = Path::new(ROOT).join(".tools/times").join(format!("{}-client", self.name));
+        let file = Path::new(ROOT).join(".tools/times").join(self.setup?);
         fs::read_to_string(file).ok()?.trim().parse().ok()
+    }
+
+    /// Its driver: the program that takes a file of cases, without those arguments. `None` for what is no program of its own.
+    ///
+    /// # Panics
+    /// When it is not there.
+    pub(crate) fn driver(&self) -> Option<Command> {
+        if let Some(path) = self.start.missing() {
+            panic!("{path} is missing: run `make setup` first");
+        }
+        self.start.command()
     }
 
     /// What came of each of the cases, by name. `round` tells its files apart from those of other runs.
@@ -86,10 +105,7 @@ impl Client {
         cases: &[Value],
         (logs, round): (&Path, usize),
     ) -> BTreeMap<String, Line> {
-        if let Some(path) = self.start.missing() {
-            panic!("{path} is missing: run `make setup` first");
-        }
-        let lines = match self.start.command() {
+        let lines = match self.driver() {
             Some(mut command) => {
                 let file = logs.join(format!("{}-cases-{round}.json", self.name));
                 fs::write(&file, Value::from(cases).to_string()).expect("the cases can be written");
@@ -114,13 +130,14 @@ impl Client {
 impl Start {
     /// What has to be there and is not.
     fn missing(&self) -> Option<&'static str> {
-        let needed = match *self {
-            Start::Once { program, first } => [program, first],
-            Start::OnceOnJava { class_path, .. } => [class_path, ""],
-            Start::EachByCli => ["", ""],
+        let (needed, first): (_, &[_]) = match *self {
+            Start::Once { program, first } => (program, first),
+            Start::OnceOnJava { class_path, .. } => (class_path, &[]),
+            Start::EachByCli => return None,
         };
-        // What has no directory is a program of the search path.
-        needed.into_iter().find(|path| path.contains('/') && !Path::new(ROOT).join(path).exists())
+        // What has no directory is a program of the search path, or a flag.
+        let is_missing = |path: &&str| path.contains('/') && !Path::new(ROOT).join(path).exists();
+        [needed].into_iter().chain(first.iter().copied()).find(is_missing)
     }
 
     /// `None` for what is no program of its own.
@@ -129,7 +146,7 @@ impl Start {
             Start::Once { program, first } => {
                 let path = Path::new(ROOT).join(program);
                 let mut command = Command::new(if program.contains('/') { path } else { program.into() });
-                command.args((!first.is_empty()).then_some(first));
+                command.args(first);
                 command
             }
             Start::OnceOnJava { class_path, main } => {

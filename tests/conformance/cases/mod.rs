@@ -1,5 +1,6 @@
-//! One list of cases, `cases.yaml`, through every client: our libraries in four languages, Triton's client, and our own command
-//! line, all against the mesh that is shipped, as separate processes on etcd. Ends in a table of cases and clients.
+//! One list of cases, `cases.yaml`, through every client: our libraries in four languages (Python's by both of its clients),
+//! Triton's client, and our own command line, all against the mesh that is shipped, as separate processes on etcd. Ends in a
+//! table of cases and clients.
 //!
 //! A case is read (`case`), put to a client (`drivers`, `cli`), what comes becomes facts (`observe`), and those are held against
 //! what is expected (`expect`); of feedback, also what the router wrote down of it (`journal`). Beyond what the cases expect, the libraries have to agree with each other (`agree`).
@@ -26,9 +27,9 @@ use consilium_tests::processes::{Practice, target};
 use libtest_mimic::Trial;
 use tokio::{runtime::Runtime, time::Instant};
 
+pub(crate) use self::drivers::{CLIENTS, Client};
 use self::{
     case::Case,
-    drivers::{CLIENTS, Client},
     observe::Line,
     table::{Cell, Column, Table},
 };

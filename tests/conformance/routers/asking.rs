@@ -15,24 +15,15 @@ use tokio::{
     time::timeout,
 };
 
-use super::root;
+use crate::cases::{CLIENTS, Client};
 
-/// A library, and how its driver is started from the root of the repository.
-pub(crate) struct Client {
-    pub(crate) name: &'static str,
-    command: &'static [&'static str],
-}
+/// Two libraries are enough: one on gRPC's core in C, and one in a language that has gRPC all of its own.
+const ASKING: [&str; 2] = ["python", "go"];
 
-pub(crate) const CLIENTS: [Client; 2] = [
-    Client { name: "python", command: &[".tools/clients/python/bin/python", "clients/python/conformance.py"] },
-    Client { name: "go", command: &[".tools/clients/go/conformance"] },
-];
-
-impl Client {
-    /// Whether it is worth trying: one that `make setup` said cannot be had is not, one that is merely missing fails.
-    pub(crate) fn can_be_had(&self) -> bool {
-        !crate::cannot_be_had(&format!("{}-client", self.name))
-    }
+/// Those that are worth trying: one that `make setup` said cannot be had is not, one that is merely missing fails.
+pub(crate) fn clients() -> impl Iterator<Item = &'static Client> {
+    let named = |name| CLIENTS.iter().find(|client| client.name == name).expect("it is a client");
+    ASKING.into_iter().map(named).filter(|client| !client.cannot_be_had())
 }
 
 /// What a driver says at its end.
@@ -57,12 +48,9 @@ impl Asking {
                            "request": {"query": {"text": QUESTIONS[0].0}}}]);
         fs::write(&cases, case.to_string()).expect("a file can be written");
         let log = OpenOptions::new().create(true).append(true).open(logs.join(format!("{}.log", client.name)));
-        let [program, arguments @ ..] = client.command else { panic!("a command has a program") };
-        let program = root().join(program);
-        assert!(program.exists(), "{} is missing: run `make setup` first", program.display());
-        let mut command = Command::new(program);
-        command.current_dir(root()).args(arguments).args(["--target", target]).arg("--cases").arg(cases);
-        command.arg("--keep-asking").stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        let mut command = Command::from(client.driver().expect("a library has a driver"));
+        command.args(["--target", target]).arg("--cases").arg(cases).arg("--keep-asking");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
         Self(command.stderr(log.expect("a log can be written")).spawn().expect("a driver starts"))
     }
 

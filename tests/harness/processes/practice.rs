@@ -40,11 +40,11 @@ const INSTANCES: [(&str, &str); 5] = [
 #[derive(Debug)]
 pub struct Practice {
     pub router: Router,
-    pub experts: Vec<Expert>,
-    pub scripted: Vec<Scripted>,
     /// The router answers pages of this port of loopback.
     pub page_port: u16,
+    scripted: Vec<Scripted>,
     journal: PathBuf,
+    _experts: Vec<Expert>,
     _registry: EtcdRegistry,
     _etcd: Etcd,
     _dir: TempDir,
@@ -52,18 +52,18 @@ pub struct Practice {
 
 impl Practice {
     /// Streams [`Practice::STORY`], then answers.
-    pub const STORYTELLER: &str = "storyteller";
-    pub const STORY: [&str; 3] = ["Once upon a time ", "there was a gate ", "that knew whom to ask."];
+    const STORYTELLER: &str = "storyteller";
+    const STORY: [&str; 3] = ["Once upon a time ", "there was a gate ", "that knew whom to ask."];
     /// Streams [`Practice::STORY`], then fails with `MODEL_FAILED`.
-    pub const BREAKER: &str = "breaker";
+    const BREAKER: &str = "breaker";
     /// Answers with what it received.
-    pub const MIRROR: &str = "mirror";
+    const MIRROR: &str = "mirror";
     /// Never answers.
-    pub const SLEEPER: &str = "sleeper";
+    const SLEEPER: &str = "sleeper";
     /// Two instances. The first attempt of each request fails with `QUEUE_FULL`, the second answers.
-    pub const STUMBLER: &str = "stumbler";
+    const STUMBLER: &str = "stumbler";
     /// Known by its card, and nobody serves it any more.
-    pub const ABSENT: &str = "absent";
+    const ABSENT: &str = "absent";
 
     /// Starts everything, and returns when the router routes to all of them.
     pub async fn start(logs: &Path) -> Self {
@@ -91,8 +91,16 @@ impl Practice {
         let registry = EtcdRegistry::open(MESH, &EtcdSettings::new(&urls), None, &Metrics::new())
             .expect("the addresses of etcd are right");
         let (scripted, absent) = script(&registry).await;
-        let practice =
-            Self { router, experts, scripted, page_port, journal, _registry: registry, _etcd: etcd, _dir: dir };
+        let practice = Self {
+            router,
+            page_port,
+            scripted,
+            journal,
+            _experts: experts,
+            _registry: registry,
+            _etcd: etcd,
+            _dir: dir,
+        };
         practice.complete(absent).await;
         practice
     }

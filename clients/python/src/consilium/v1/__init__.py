@@ -1,7 +1,7 @@
 """The messages of `consilium.v1`, as generated from the contract.
 
-Those that queries and replies are made of can be imported from here. The rest (the catalog, the experts' own service
-and gRPC's stubs) lies in the modules beside this file, which are generated: they are never edited by hand.
+Those that queries and replies are made of can be imported from here. The rest (the catalog and gRPC's stubs) lies in
+the modules beside this file, which are generated: they are never edited by hand.
 """
 
 from consilium.v1.router_pb2 import (
