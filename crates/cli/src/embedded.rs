@@ -43,6 +43,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Options {
     pub onnxruntime: PathBuf,
+    /// Where everything that the mesh measures is to be seen.
+    pub metrics: Metrics,
     pub progress: Progress,
     /// Cancelled by whoever no longer wants the mesh that is starting.
     pub stop: CancellationToken,
@@ -78,9 +80,14 @@ impl Mesh {
     pub async fn start(definition: Definition, options: Options) -> Result<Option<Mesh>, Error> {
         let began = Instant::now();
         let ports = Ports::open(&definition.config).await?;
-        let store = Store::open(StoreOptions { onnxruntime: Some(options.onnxruntime), cores: None })
-            .map_err(|error| unusable(Trouble::of("ONNX Runtime cannot be used", &error)))?;
-        let starting = Starting { definition, store: store.clone(), progress: options.progress, began };
+        let metrics = options.metrics;
+        let store = StoreOptions {
+            onnxruntime: Some(options.onnxruntime),
+            metrics: metrics.clone(),
+            ..StoreOptions::default()
+        };
+        let store = Store::open(store).map_err(|error| unusable(Trouble::of("ONNX Runtime cannot be used", &error)))?;
+        let starting = Starting { definition, store: store.clone(), metrics, progress: options.progress, began };
         let mut experts = Vec::new();
         // On the heap: a start is long, and its future would make every command as large.
         let started = options.stop.run_until_cancelled(Box::pin(starting.run(ports, &mut experts))).await;
@@ -190,6 +197,7 @@ impl Ports {
 struct Starting {
     definition: Definition,
     store: Store,
+    metrics: Metrics,
     progress: Progress,
     began: Instant,
 }
@@ -198,7 +206,7 @@ impl Starting {
     /// Puts the experts into `experts` as they start, so that they are there for whoever ends this before its time. The
     /// mesh that it returns is without them.
     async fn run(self, ports: Ports, experts: &mut Vec<Expert>) -> Result<Mesh, Error> {
-        let metrics = Metrics::new();
+        let metrics = self.metrics.clone();
         let registry = self.registry(&metrics).await?;
         let services = self.services(&registry, &metrics).await?;
         let readiness = Readiness::new("router")

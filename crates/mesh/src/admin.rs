@@ -16,7 +16,7 @@ use tonic::service::Routes;
 
 use crate::{
     health::{HealthService, Readiness},
-    metrics::Metrics,
+    metrics::{BuildMetrics, Metrics, ProcessMetrics},
 };
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -38,11 +38,14 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Serves on `listener` until stopped. `/readyz` is ready when all of `readiness` are.
+    /// Serves on `listener` until stopped. `/readyz` is ready when all of `readiness` are; `/metrics` shows `metrics` and
+    /// what there is to say of the process itself.
     ///
     /// # Errors
     /// [`Error`] when the listener cannot be used or the thread not be started.
     pub fn start(listener: std::net::TcpListener, readiness: Vec<Readiness>, metrics: Metrics) -> Result<Self, Error> {
+        metrics.part::<ProcessMetrics>();
+        metrics.part::<BuildMetrics>();
         let address = listener.local_addr().map_err(Error::Listener)?;
         listener.set_nonblocking(true).map_err(Error::Listener)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Thread)?;

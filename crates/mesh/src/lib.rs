@@ -1,5 +1,5 @@
 //! How a process joins a mesh, finds the others and serves: the registry, the one way to listen and the one way to
-//! connect, health, drain, configuration, logs and metrics. Nothing here knows a model, a query or an answer.
+//! connect, health, drain, configuration, logs, traces and metrics. Nothing here knows a model, a query or an answer.
 
 pub mod admin;
 pub mod backoff;
@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod process;
 pub mod registry;
 pub mod serve;
+mod spans;
 pub mod telemetry;
 
 pub use layer::Deadline;

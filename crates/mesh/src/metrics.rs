@@ -1,16 +1,26 @@
 //! What this crate measures, with names, label keys and meanings.
 
-use std::{sync::Arc, time::Duration};
+mod process;
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 /// What a process shows at `/metrics`. Clones share it.
 pub use consilium_metrics::Page as Metrics;
 use consilium_metrics::{Amounts, CALL_SECONDS, Counts, Described, Gauges, Part, Sheet, Unit};
 use prometheus_client::{
-    encoding::EncodeLabelSet,
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet},
     metrics::{counter::Counter, gauge::Gauge},
 };
+use tokio::time::Instant;
 use tonic::Code;
 use tracing::Span;
+
+pub(crate) use self::process::ProcessMetrics;
 
 const CALL_LABELS: &[&str] = &["server", "rpc_system_name", "rpc_method", "rpc_response_status_code", "error_type"];
 const CALL_DURATION: Described = Described::histogram(
@@ -28,6 +38,12 @@ const REGISTRY_UP: Described = Described::gauge(
     &[],
     "Whether the registry can be followed: 1, or 0 while the last table is all there is",
 );
+const REGISTRY_AGE: Described = Described::gauge(
+    "consilium_registry_age",
+    &[],
+    "Since the registry was last heard: a few seconds while it can be followed, and 0 where it is in this process",
+)
+.of(Unit::Seconds);
 const REGISTRY_LISTS: Described =
     Described::counter("consilium_registry_lists", &[], "Times that the whole mesh was listed");
 const REGISTRY_EXPIRED: Described =
@@ -38,17 +54,37 @@ const REGISTRY_ANNOUNCEMENTS: Described = Described::counter(
     "Times that an instance was announced: once, and again whenever its registration was lost",
 );
 
+const TRACE_SPANS: Described = Described::counter(
+    "consilium_trace_spans",
+    &["result"],
+    "Spans that ended: exported, failed (the collector did not take them) or dropped (too many were waiting)",
+);
+const BUILD_INFO: Described = Described::gauge("consilium_build_info", &["version"], "1, of the version that runs");
+
 /// Everything that this crate measures.
-pub const METRICS: &[&Described] = &[
-    &CALL_DURATION,
-    &IN_FLIGHT,
-    &SHED,
-    &PANICS,
-    &REGISTRY_UP,
-    &REGISTRY_LISTS,
-    &REGISTRY_EXPIRED,
-    &REGISTRY_ANNOUNCEMENTS,
-];
+pub const METRICS: &[&Described] = &{
+    let [cpu, open_fds, max_fds, resident, virtual_memory, started, threads] = process::METRICS;
+    [
+        &CALL_DURATION,
+        &IN_FLIGHT,
+        &SHED,
+        &PANICS,
+        &REGISTRY_UP,
+        &REGISTRY_AGE,
+        &REGISTRY_LISTS,
+        &REGISTRY_EXPIRED,
+        &REGISTRY_ANNOUNCEMENTS,
+        &TRACE_SPANS,
+        &BUILD_INFO,
+        cpu,
+        open_fds,
+        max_fds,
+        resident,
+        virtual_memory,
+        started,
+        threads,
+    ]
+};
 
 /// What the serve layers count.
 #[derive(Debug, Clone)]
@@ -84,6 +120,7 @@ impl Part for RpcMetrics {
 pub(crate) struct RegistryMetrics {
     /// 1 while the registry can be followed, 0 while the last table is all there is.
     pub(crate) up: Gauge,
+    pub(crate) heard: Heard,
     pub(crate) lists: Counter,
     pub(crate) expired: Gauge,
     pub(crate) announcements: Counter,
@@ -94,14 +131,102 @@ impl RegistryMetrics {
     pub(crate) fn of_follower(&self, page: &Metrics) {
         page.register(|sheet| {
             sheet.put(&REGISTRY_UP, self.up.clone());
+            sheet.collect(self.heard.clone());
             sheet.put(&REGISTRY_LISTS, self.lists.clone());
             sheet.put(&REGISTRY_EXPIRED, self.expired.clone());
+        });
+    }
+
+    /// Those of a process that is its own registry.
+    pub(crate) fn of_memory(page: &Metrics) {
+        let numbers = Self::default();
+        numbers.up.set(1);
+        page.register(|sheet| {
+            sheet.put(&REGISTRY_UP, numbers.up);
+            sheet.put(&REGISTRY_AGE, Gauge::<i64>::default());
+            sheet.put(&REGISTRY_LISTS, numbers.lists);
+            sheet.put(&REGISTRY_EXPIRED, numbers.expired);
         });
     }
 
     /// Those of a process that announces instances.
     pub(crate) fn of_announcer(&self, page: &Metrics) {
         page.register(|sheet| sheet.put(&REGISTRY_ANNOUNCEMENTS, self.announcements.clone()));
+    }
+}
+
+/// When the registry was last heard; at first, when somebody began to listen. Clones share it.
+#[derive(Debug, Clone)]
+pub(crate) struct Heard(Arc<Mutex<Instant>>);
+
+impl Default for Heard {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Instant::now())))
+    }
+}
+
+impl Heard {
+    pub(crate) fn now(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    fn age(&self) -> Duration {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+}
+
+impl Collector for Heard {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        REGISTRY_AGE.encode(&mut encoder)?.encode_gauge(&self.age().as_secs_f64())
+    }
+}
+
+/// Which version of the programs this is.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct BuildMetrics(Gauges<BuildLabels>);
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BuildLabels {
+    version: &'static str,
+}
+
+impl Part for BuildMetrics {
+    fn register(&self, sheet: &mut Sheet<'_>) {
+        self.0.set(&BuildLabels { version: env!("CARGO_PKG_VERSION") }, 1);
+        sheet.gauges(&BUILD_INFO, &self.0);
+    }
+}
+
+/// What became of spans.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TraceMetrics(Counts<ResultLabels>);
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabels {
+    result: &'static str,
+}
+
+impl Part for TraceMetrics {
+    fn register(&self, sheet: &mut Sheet<'_>) {
+        // Nothing lost should be a zero, and not nothing.
+        for result in ["exported", "failed", "dropped"] {
+            self.0.add(&ResultLabels { result }, 0);
+        }
+        sheet.counts(&TRACE_SPANS, &self.0);
+    }
+}
+
+impl TraceMetrics {
+    pub(crate) fn exported(&self, spans: usize) {
+        self.0.add(&ResultLabels { result: "exported" }, spans as u64);
+    }
+
+    pub(crate) fn failed(&self, spans: usize) {
+        self.0.add(&ResultLabels { result: "failed" }, spans as u64);
+    }
+
+    pub(crate) fn dropped(&self, spans: usize) {
+        self.0.add(&ResultLabels { result: "dropped" }, spans as u64);
     }
 }
 

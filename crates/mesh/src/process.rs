@@ -16,12 +16,12 @@ use serde::Serialize;
 use tokio::{net::TcpListener, runtime::Runtime, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-pub use self::flags::{Flags, complete};
+pub use self::flags::{Flags, OTLP_ENDPOINT, complete};
 use crate::{
     admin,
     config::{self, Mistakes},
     drain::Signals,
-    logs, registry,
+    registry, telemetry,
 };
 
 /// Configured wrongly: the same command will end the same way.
@@ -35,8 +35,8 @@ const LAST_WAIT: Duration = Duration::from_secs(1);
 pub enum Error {
     #[error("there are no threads to run on")]
     Threads(#[source] io::Error),
-    #[error("the logs cannot be set up")]
-    Logs(#[source] logs::Error),
+    #[error("logs and traces cannot be set up")]
+    Telemetry(#[source] telemetry::Error),
     #[error("the configuration is wrong")]
     Config(#[source] Mistakes),
     #[error("the settings cannot be printed: {0}")]
@@ -71,9 +71,10 @@ impl Error {
 
     fn is_wrong(&self) -> bool {
         match self {
-            Self::Logs(_) | Self::Config(_) | Self::Registry(registry::Error::Invalid { .. }) | Self::Wrong { .. } => {
-                true
-            }
+            Self::Telemetry(_)
+            | Self::Config(_)
+            | Self::Registry(registry::Error::Invalid { .. })
+            | Self::Wrong { .. } => true,
             Self::Registry(_)
             | Self::Threads(_)
             | Self::Print(_)
@@ -95,19 +96,19 @@ pub fn main(program: impl Future<Output = Result<(), Error>>) -> ExitCode {
     ended.map_or_else(|error| complain(&error), |()| ExitCode::SUCCESS)
 }
 
-/// Says why the program ends: a failure is a line of the log, a mistake is lines for the person who made it. Where nobody
-/// hears it, the exit code is all that is left to say.
+/// Says why the program ends: a failure is a line of the log, a mistake is lines for the person who made it, and so is a
+/// failure before there is a log. Where nobody hears it, the exit code is all that is left to say.
 fn complain(error: &Error) -> ExitCode {
     let causes: Vec<String> =
         std::iter::successors(Some(error as &(dyn StdError + 'static)), |error| (*error).source())
             .map(ToString::to_string)
             .collect();
-    if !error.is_wrong() {
+    if !error.is_wrong() && tracing::dispatcher::has_been_set() {
         tracing::error!(error = causes.join(": "), "ended");
-        return ExitCode::FAILURE;
+    } else {
+        let _ = writeln!(stderr().lock(), "error: {}", causes.join("\n").replace('\n', "\n  "));
     }
-    let _ = writeln!(stderr().lock(), "error: {}", causes.join("\n").replace('\n', "\n  "));
-    ExitCode::from(WRONG)
+    if error.is_wrong() { ExitCode::from(WRONG) } else { ExitCode::FAILURE }
 }
 
 /// What the first signal asks for, and who waits for the second one, which ends the process at once. Keep it for as long

@@ -31,7 +31,6 @@ pub enum Unit {
     None,
     Seconds,
     Bytes,
-    Ratio,
 }
 
 impl Described {
@@ -106,7 +105,6 @@ impl Unit {
             Self::None => None,
             Self::Seconds => Some(&registry::Unit::Seconds),
             Self::Bytes => Some(&registry::Unit::Bytes),
-            Self::Ratio => Some(&registry::Unit::Ratios),
         }
     }
 }

@@ -15,7 +15,7 @@ pub struct Exemplar {
 impl Exemplar {
     /// `None` where the span is not recorded: then there would be no trace to find.
     pub fn of(span: &Span) -> Option<Self> {
-        if span.is_none() {
+        if span.is_disabled() {
             return None;
         }
         let context = span.context();

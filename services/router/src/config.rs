@@ -14,6 +14,7 @@ use consilium_mesh::{
     limits::MAX_MESSAGE_BYTES,
     registry,
     serve::Web,
+    telemetry,
 };
 use humantime::format_duration;
 use serde::{Deserialize, Serialize};
@@ -74,6 +75,8 @@ pub struct Config {
     /// meanwhile. Calls that run are not touched. Zero: never.
     #[serde(with = "config::duration")]
     pub max_connection_age: Duration,
+    /// Where traces go.
+    pub traces: telemetry::Settings,
 }
 
 impl Config {
@@ -174,6 +177,8 @@ struct Raw {
     web: Option<Web>,
     #[serde(default, with = "config::duration::option")]
     max_connection_age: Option<Duration>,
+    #[serde(default)]
+    traces: telemetry::Settings,
 }
 
 impl Raw {
@@ -219,6 +224,7 @@ impl Raw {
         if let Some(web) = &self.web {
             found.mistakes.extend(web.check(file));
         }
+        found.mistakes.extend(self.traces.check(file));
         found.mistakes.into_result()?;
         Ok(Config {
             name: self.name,
@@ -237,6 +243,7 @@ impl Raw {
             feedback: self.feedback,
             web: self.web,
             max_connection_age,
+            traces: self.traces,
         })
     }
 }

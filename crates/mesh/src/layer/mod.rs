@@ -2,12 +2,12 @@
 
 pub(crate) mod catch_panic;
 pub(crate) mod deadline;
-pub(crate) mod log;
 pub(crate) mod long_streams;
 pub(crate) mod metrics;
 mod outcome;
 pub(crate) mod panics;
 pub(crate) mod shed;
+pub(crate) mod trace;
 pub(crate) mod web;
 
 pub use deadline::Deadline;

@@ -1,25 +1,34 @@
 //! The registry of one process: a router and its experts side by side, without etcd. All state is the published
 //! snapshot itself, changed under the channel's own lock.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::{Card, Error, Expert, Instance, Record, Registration, Registry, Snapshot, State};
+use crate::metrics::{Metrics, RegistryMetrics};
 
 /// Clones share the same mesh.
 #[derive(Debug, Clone)]
 pub struct MemoryRegistry {
     mesh: Arc<str>,
     snapshots: Arc<watch::Sender<Arc<Snapshot>>>,
+    /// Where it is seen once somebody follows it.
+    page: Arc<Mutex<Option<Metrics>>>,
 }
 
 impl MemoryRegistry {
     pub fn new(mesh: impl Into<Arc<str>>) -> Self {
         // An empty mesh is known to be empty.
         let empty = Arc::new(Snapshot { revision: 1, ..Snapshot::default() });
-        Self { mesh: mesh.into(), snapshots: Arc::new(watch::Sender::new(empty)) }
+        Self { mesh: mesh.into(), snapshots: Arc::new(watch::Sender::new(empty)), page: Arc::default() }
+    }
+
+    /// The same, seen by those who look at `metrics` as a registry that can always be followed.
+    #[must_use]
+    pub(super) fn shown_on(self, metrics: &Metrics) -> Self {
+        Self { page: Arc::new(Mutex::new(Some(metrics.clone()))), ..self }
     }
 
     pub fn mesh(&self) -> &str {
@@ -55,6 +64,9 @@ impl Registry for MemoryRegistry {
     }
 
     fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
+        if let Some(page) = self.page.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            RegistryMetrics::of_memory(&page);
+        }
         self.snapshots.subscribe()
     }
 

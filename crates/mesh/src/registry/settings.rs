@@ -87,7 +87,7 @@ impl Settings {
     pub fn open(&self, mesh: &str, metrics: &Metrics) -> Result<Arc<dyn Registry>, super::Error> {
         Ok(match &self.etcd {
             Some(etcd) => Arc::new(EtcdRegistry::open(mesh, etcd, self.table.clone(), metrics)?),
-            None => Arc::new(MemoryRegistry::new(mesh)),
+            None => Arc::new(MemoryRegistry::new(mesh).shown_on(metrics)),
         })
     }
 }

@@ -25,15 +25,16 @@ use crate::{
     layer::{
         catch_panic::CatchPanicLayer,
         deadline::DeadlineLayer,
-        log::LogLayer,
         long_streams::LongStreamsLayer,
         metrics::MetricsLayer,
         shed::{Room, ShedLayer},
+        trace::TraceLayer,
         web::WebLayer,
     },
     limits::{self, Limits},
     methods::Methods,
     metrics::{Metrics, RpcMetrics},
+    telemetry::Callers,
 };
 
 /// What a server is like. `Options { name: "expert", ..Options::default() }` is a good one.
@@ -51,6 +52,8 @@ pub struct Options {
     /// After this long, give or take a tenth, a connection's client is asked to make another one; calls that run on it are
     /// not touched.
     pub max_connection_age: Option<Duration>,
+    /// What becomes of the traces that callers bring.
+    pub callers: Callers,
 }
 
 impl Default for Options {
@@ -63,6 +66,7 @@ impl Default for Options {
             reflection: false,
             web: None,
             max_connection_age: None,
+            callers: Callers::default(),
         }
     }
 }
@@ -194,7 +198,7 @@ impl Server {
         if options.reflection {
             reflect(&mut routes, &services, &descriptors)?;
         }
-        let Options { name, limits, deadlines, web, max_connection_age, .. } = options;
+        let Options { name, limits, deadlines, web, max_connection_age, callers, .. } = options;
         let web = web.map(|web| WebLayer::new(web.allowed(), limits.max_header_list_bytes));
         let rpc = metrics.part::<RpcMetrics>();
         let calls = Room { server: name, max: limits.max_in_flight, taken: in_flight, metrics: rpc.clone() };
@@ -204,9 +208,9 @@ impl Server {
             // Where browsers may call. Outside of all that knows calls: further in, a browser's call is gRPC like any
             // other, with a deadline, a place and a status in its trailers; and what is no call is not counted as one.
             .option_layer(web)
-            // Before anything refuses, so that refusals are seen too. Trace context will be read here.
-            .layer(LogLayer { server: name, methods: methods.clone() })
-            // Counts everything that was logged: the two never disagree.
+            // Before anything refuses, so that refusals are seen too.
+            .layer(TraceLayer { server: name, methods: methods.clone(), callers })
+            // Counts everything that was logged: the two never disagree. Inside of the span, so that it is remembered.
             .layer(MetricsLayer { server: name, methods: methods.clone(), metrics: rpc.clone() })
             // Authentication's place: strangers are counted, but get no deadline and no room.
             // Sets when the call must be over, before anything can take time.

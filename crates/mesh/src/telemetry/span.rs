@@ -10,14 +10,14 @@ use crate::metrics::{code_name, is_server_fault};
 
 /// Sets an attribute of a span, if anybody wants it.
 pub fn set(span: &Span, key: &'static str, value: impl Into<Value>) {
-    if !span.is_none() {
+    if !span.is_disabled() {
         span.set_attribute(key, value);
     }
 }
 
 /// Sets a list of words.
 pub fn set_list<'a>(span: &Span, key: &'static str, values: impl IntoIterator<Item = &'a str>) {
-    if !span.is_none() {
+    if !span.is_disabled() {
         let values: Vec<StringValue> = values.into_iter().map(|value| value.to_owned().into()).collect();
         span.set_attribute(key, Value::Array(Array::String(values)));
     }
@@ -25,7 +25,7 @@ pub fn set_list<'a>(span: &Span, key: &'static str, values: impl IntoIterator<It
 
 /// Sets a list of numbers.
 pub fn set_numbers(span: &Span, key: &'static str, values: impl IntoIterator<Item = f64>) {
-    if !span.is_none() {
+    if !span.is_disabled() {
         span.set_attribute(key, Value::Array(Array::F64(values.into_iter().collect())));
     }
 }
@@ -41,7 +41,7 @@ pub fn called(span: &Span, code: Code) {
 }
 
 fn ended(span: &Span, code: Code, failed: bool) {
-    if span.is_none() {
+    if span.is_disabled() {
         return;
     }
     span.set_attribute(super::RPC_RESPONSE_STATUS_CODE, code_name(code));

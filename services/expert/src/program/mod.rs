@@ -11,16 +11,16 @@ use consilium_mesh::{
     admin::Admin,
     config::Mistakes,
     logs,
-    metrics::Metrics,
     process::{Error, Ports, Stop, print_config},
     registry::Registry,
+    telemetry,
 };
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 pub use self::args::Args;
 use self::settings::Settings;
-use crate::{Config, Service};
+use crate::{Config, Options, Service};
 
 /// For the engines to end once the last call has ended or was cut off: at most one run of the model.
 const ENGINES_END: Duration = Duration::from_secs(5);
@@ -31,22 +31,39 @@ const ENGINES_END: Duration = Duration::from_secs(5);
 /// # Errors
 /// Before anything is opened: everything that is wrong with the configuration. After that: whatever kept it from serving.
 pub async fn run(args: Args) -> Result<(), Error> {
-    logs::init(&args.flags.log, logs::Format::Auto).map_err(Error::Logs)?;
     let (expert, settings) = read(&args)?;
     if args.flags.print_config {
         return print_config(&settings);
     }
+    let mut options = settings.options(expert);
+    options.metrics = args.flags.metrics();
+    let service = telemetry::Service {
+        name: options.config.name.clone(),
+        namespace: settings.mesh.clone().unwrap_or_default(),
+        version: options.config.version.clone(),
+        instance: Some(options.instance().to_owned()),
+    };
+    let telemetry = telemetry::start(&args.flags.log, logs::Format::Auto, &settings.traces, service, &options.metrics);
+    let telemetry = telemetry.map_err(Error::Telemetry)?;
+    // On the heap, because everything that an expert is made of is in this future.
+    let ran = Box::pin(answer(options, &settings, &args)).await;
+    telemetry.stop().await;
+    ran
+}
+
+async fn answer(options: Options, settings: &Settings, args: &Args) -> Result<(), Error> {
     let unusable = |error| Error::wrong("ONNX Runtime cannot be used", error);
     let onnxruntime = consilium_engine::locate(args.flags.onnxruntime.as_deref(), &args.expert).map_err(unusable)?;
     let stop = Stop::on_signals()?;
     let ports = Ports::open(settings.listen, settings.admin).await?;
-    let metrics = Metrics::new();
+    let metrics = options.metrics.clone();
     let registry = settings.registry.open(settings.mesh.as_deref().unwrap_or_default(), &metrics);
     let registry = registry.map_err(Error::Registry)?;
-    ports.announce(&format!("consilium-expert {}", expert.name));
+    let expert = &options.config.name;
+    ports.announce(&format!("consilium-expert {expert}"));
     match &settings.registry.etcd {
         None => {
-            tracing::warn!(expert = expert.name, "no registry is configured: this instance announces itself to nobody");
+            tracing::warn!(expert, "no registry is configured: this instance announces itself to nobody");
         }
         Some(etcd) if !etcd.is_local() && settings.announce.is_none() && ports.address.ip().is_loopback() => {
             tracing::warn!(address = %ports.address, "announced on loopback: only routers of this machine can call it");
@@ -54,11 +71,9 @@ pub async fn run(args: Args) -> Result<(), Error> {
         Some(_) => {}
     }
 
-    let store = Store::open(StoreOptions { onnxruntime: Some(onnxruntime), cores: None }).map_err(unusable)?;
-    let mut options = settings.options(expert);
-    options.metrics = metrics;
-    // On the heap, because everything that an expert is made of is in this future.
-    let ran = Box::pin(serve(options, ports, &store, registry, stop.asked.clone())).await;
+    let store = StoreOptions { onnxruntime: Some(onnxruntime), metrics, ..StoreOptions::default() };
+    let store = Store::open(store).map_err(unusable)?;
+    let ran = serve(options, ports, &store, registry, stop.asked.clone()).await;
     if timeout(ENGINES_END, store.close()).await.is_err() {
         tracing::warn!("the engines were still busy at the end");
     }
@@ -77,7 +92,7 @@ fn read(args: &Args) -> Result<(Config, Settings), Error> {
 }
 
 async fn serve(
-    options: crate::Options,
+    options: Options,
     ports: Ports,
     store: &Store,
     registry: Arc<dyn Registry>,

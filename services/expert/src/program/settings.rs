@@ -13,6 +13,7 @@ use consilium_mesh::{
     dial::is_address,
     drain, limits,
     registry::{self, Track},
+    telemetry,
 };
 use humantime::format_duration;
 use serde::{Deserialize, Serialize};
@@ -62,6 +63,8 @@ pub(super) struct Settings {
     /// The largest message that it takes or sends.
     pub(super) max_message_bytes: usize,
     pub(super) registry: registry::Settings,
+    /// Where traces go.
+    pub(super) traces: telemetry::Settings,
 }
 
 impl Settings {
@@ -81,6 +84,7 @@ impl Settings {
         let mut options = Options::new(expert, &self.models);
         options.serve.reflection = self.reflection;
         options.serve.limits.max_message_bytes = self.max_message_bytes;
+        options.serve.callers = self.traces.callers;
         options.announcement = Announcement {
             address: self.announce.clone(),
             instance: self.instance.clone(),
@@ -114,6 +118,8 @@ struct Raw {
     max_message_bytes: Option<usize>,
     #[serde(default)]
     registry: registry::Settings,
+    #[serde(default)]
+    traces: telemetry::Settings,
 }
 
 impl Raw {
@@ -140,6 +146,7 @@ impl Raw {
             found.add("registry.table", "means nothing to an expert".into(), "nothing here: routers keep a table");
         }
         found.mistakes.extend(self.registry.check(file, base));
+        found.mistakes.extend(self.traces.check(file));
         found.mistakes.into_result()?;
         Ok(Settings {
             mesh: self.mesh,
@@ -156,6 +163,7 @@ impl Raw {
             reflection: self.reflection.unwrap_or(true),
             max_message_bytes,
             registry: self.registry,
+            traces: self.traces,
         })
     }
 }
@@ -273,7 +281,8 @@ mod tests {
         assert_eq!(
             wrong(
                 "{mesh: Clinic, listen: here, admin: there, announce: 'host:0', instance: a/b, track: cannary, \
-                 models: none, max_message_bytes: 65535, settle: 3s, grace: 3s, registry: {table: t, etcd: {endpoints: [x]}}}"
+                 models: none, max_message_bytes: 65535, settle: 3s, grace: 3s, registry: {table: t, etcd: {endpoints: [x]}}, \
+                 traces: {endpoint: x, ratio: 2}}"
             ),
             [
                 "mesh",
@@ -286,7 +295,9 @@ mod tests {
                 "max_message_bytes",
                 "grace",
                 "registry.table",
-                "registry.etcd.endpoints[0]"
+                "registry.etcd.endpoints[0]",
+                "traces.endpoint",
+                "traces.ratio"
             ]
         );
         assert_eq!(wrong("{listen: '127.0.0.1:7', admin: '127.0.0.1:7'}"), ["admin", "models"]);
@@ -318,7 +329,7 @@ mod tests {
     fn the_settings_reach_the_service() {
         let yaml = "{models: models, announce: 'a:1', instance: a-1, zone: z, server_name: a.test, track: canary, \
                     settle: 1s, grace: 9s, reflection: false, \
-                    max_message_bytes: 65536}";
+                    max_message_bytes: 65536, traces: {callers: linked}}";
         let settings = load(yaml, &["zone=y"]).unwrap();
         let expert = "{name: x, version: '1', summary: An expert of the tests., task: {kind: embed, model: m}, \
                       slo: {latency: 1s, objective: 0.9}}";
@@ -334,6 +345,7 @@ mod tests {
         assert_eq!(options.announcement, announcement);
         assert_eq!((options.drain.settle, options.drain.budget), (Duration::from_secs(1), Duration::from_secs(9)));
         assert!(!options.serve.reflection);
+        assert_eq!(options.serve.callers, telemetry::Callers::Linked);
         assert_eq!(options.serve.limits.max_message_bytes, 64 << 10);
         assert_eq!(options.models, settings.models);
     }

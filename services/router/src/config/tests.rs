@@ -49,6 +49,16 @@ fn mistakes_of_the_registry_come_with_the_others() {
 }
 
 #[test]
+fn mistakes_of_the_traces_come_with_the_others() {
+    let mistakes = load(&format!("{ALONE}\nlisten: here\ntraces: {{endpoint: here, ratio: 1.5}}"));
+    assert_eq!(paths(mistakes.expect_err("all wrong")), ["listen", "traces.endpoint", "traces.ratio"]);
+    let traces = load(&format!("{ALONE}\ntraces: {{endpoint: 'http://a:4317', callers: linked}}"));
+    let traces = traces.expect("nothing is wrong").traces;
+    assert_eq!((traces.endpoint.as_deref(), traces.ratio), (Some("http://a:4317"), 1.0));
+    assert_eq!(load(ALONE).expect("nothing is wrong").traces, telemetry::Settings::default());
+}
+
+#[test]
 fn mistakes_of_the_feedback_come_with_the_others() {
     let feedback = "feedback: {metrics: {Good: {kind: star}, ok: {kind: boolean}}, key_file: none/key, window: 0s}";
     let mistakes = load(&format!("{ALONE}\nlisten: here\n{feedback}")).expect_err("all wrong");

@@ -12,6 +12,7 @@ use consilium_mesh::{
     logs,
     metrics::Metrics,
     process::{Error, Ports, Stop, print_config},
+    telemetry,
 };
 use tokio::time::timeout;
 
@@ -27,16 +28,30 @@ const ENCODER_ENDS: Duration = Duration::from_secs(5);
 /// # Errors
 /// Before anything is opened: everything that is wrong with the configuration. After that: whatever kept it from serving.
 pub async fn run(args: Args) -> Result<(), Error> {
-    logs::init(&args.flags.log, logs::Format::Auto).map_err(Error::Logs)?;
     let config = read(&args).map_err(Error::Config)?;
     if args.flags.print_config {
         return print_config(&config);
     }
+    let metrics = args.flags.metrics();
+    let service = telemetry::Service {
+        name: "router".to_owned(),
+        namespace: config.name.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        instance: None,
+    };
+    let telemetry = telemetry::start(&args.flags.log, logs::Format::Auto, &config.traces, service, &metrics);
+    let telemetry = telemetry.map_err(Error::Telemetry)?;
+    // On the heap, because everything that a router is made of is in this future.
+    let ran = Box::pin(route(config, &args, metrics)).await;
+    telemetry.stop().await;
+    ran
+}
+
+async fn route(config: Config, args: &Args, metrics: Metrics) -> Result<(), Error> {
     let stop = Stop::on_signals()?;
     let ports = Ports::open(config.listen, config.admin).await?;
     ports.announce("consilium-router");
 
-    let metrics = Metrics::new();
     let readiness = crate::readiness();
     let encoder = readiness.latch("encoder");
     // It stays until the very end: whoever probes can see how the router leaves.
@@ -44,7 +59,7 @@ pub async fn run(args: Args) -> Result<(), Error> {
     // Never waits for etcd: the router hears of the mesh while it loads its encoder.
     let registry = config.registry.open(&config.name, &metrics).map_err(Error::Registry)?;
 
-    let Some(loaded) = stop.asked.run_until_cancelled(load(&config, &args)).await else { return Ok(()) };
+    let Some(loaded) = stop.asked.run_until_cancelled(load(&config, args, &metrics)).await else { return Ok(()) };
     let (store, engine) = loaded?;
     encoder.set();
     let parts = Parts { listener: ports.service, registry, encoder: Arc::new(engine), metrics, readiness };
@@ -64,10 +79,11 @@ fn read(args: &Args) -> Result<Config, Mistakes> {
 }
 
 /// The gate's encoder, and the store that it lives in.
-async fn load(config: &Config, args: &Args) -> Result<(Store, Engine), Error> {
+async fn load(config: &Config, args: &Args, metrics: &Metrics) -> Result<(Store, Engine), Error> {
     let wrong = |error| Error::wrong("the gate's encoder cannot be used", error);
     let onnxruntime = consilium_engine::locate(args.flags.onnxruntime.as_deref(), &args.mesh).map_err(wrong)?;
-    let store = Store::open(StoreOptions { onnxruntime: Some(onnxruntime), cores: None }).map_err(wrong)?;
+    let store = StoreOptions { onnxruntime: Some(onnxruntime), metrics: metrics.clone(), ..StoreOptions::default() };
+    let store = Store::open(store).map_err(wrong)?;
     let model = &config.gate.encoder;
     let engine = store.load(&config.models.join(model), EngineOptions::default()).await.map_err(wrong)?;
     if let Err(problem) = engine.manifest().embedding() {

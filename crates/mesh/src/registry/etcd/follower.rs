@@ -112,6 +112,7 @@ impl Following {
         self.table.replace(listed, history, Instant::now());
         self.publish();
         self.metrics.lists.inc();
+        self.metrics.heard.now();
 
         // From the very revision of the list, not from the one after it: etcd says nothing of its progress to a watch that
         // begins in the future, so one that nobody writes to would look silent. What is told twice changes nothing.
@@ -125,6 +126,7 @@ impl Following {
                 response = watch.message() => {
                     let response = response?.ok_or_else(|| Trouble::WatchEnded("closed".to_owned()))?;
                     heard = Instant::now();
+                    self.metrics.heard.now();
                     if response.canceled() {
                         return ended(&response);
                     }
