@@ -123,6 +123,11 @@ impl Gate {
         self.fitted.load().revision.clone()
     }
 
+    /// How many experts it is fitted to.
+    pub fn experts(&self) -> usize {
+        self.fitted.load().experts.len()
+    }
+
     /// How many rule conditions could not be evaluated so far, a `forbid` that failed closed included.
     pub fn rule_errors(&self) -> u64 {
         self.rules.errors()

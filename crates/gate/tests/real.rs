@@ -100,7 +100,7 @@ fn cards() -> Vec<Profile> {
 async fn open() -> (Store, Arc<Remembering>) {
     let library = root().join(".tools/lib/libonnxruntime.so");
     assert!(library.exists(), "no ONNX Runtime at {}: run `make setup` first", library.display());
-    let store = Store::open(StoreOptions { onnxruntime: Some(library), cores: None }).unwrap();
+    let store = Store::open(StoreOptions { onnxruntime: Some(library), ..StoreOptions::default() }).unwrap();
     let engine = store.load(&root().join("models/build/minilm-l6"), EngineOptions::default()).await.unwrap();
     (store, Arc::new(Remembering { engine, seen: Mutex::default() }))
 }

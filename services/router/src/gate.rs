@@ -3,12 +3,14 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use consilium_gate::{Candidate, Outcome, Reason, Vector, Wishes};
+use tracing::Span;
 
 use crate::{
     admission::Admitted,
     catalog::Catalog,
     error::{Error, Violation},
     metrics::Metrics,
+    spans,
 };
 
 /// The gate of the mesh, as the router uses it.
@@ -48,14 +50,15 @@ impl Gate {
             .collect()
     }
 
-    /// Decides. Never fails: that nobody is there to answer is a decision as well.
+    /// Decides, and tells the current span what. Never fails: that nobody is there to answer is a decision as well.
     pub(crate) async fn decide(&self, admitted: &Admitted, catalog: &Catalog) -> Decision {
         let options = admitted.options();
         let wishes =
             Wishes { top_k: options.top_k, min_confidence: options.min_confidence, experts: options.experts.clone() };
         let gate = self.model.decide(admitted.query(), &wishes, admitted.deadline()).await;
         let decision = self.hold_against(gate, options.versions.clone(), catalog);
-        self.metrics.decision(decision.gate.outcome.as_str(), decision.reason, decision.gate.tier.as_str());
+        self.metrics.decided(&decision, &Span::current());
+        spans::decided(&decision);
         decision
     }
 

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     balance::Lines,
     catalog::{Catalog, newest_first},
+    metrics::Metrics,
 };
 
 /// When to try again after the gate could not be fitted.
@@ -43,6 +44,7 @@ pub(crate) struct Learner {
     /// What requests are routed by.
     pub(crate) catalog: Arc<ArcSwap<Catalog>>,
     pub(crate) gate: Arc<Gate>,
+    pub(crate) metrics: Metrics,
     /// Tells everybody else, once the gate knows as well.
     pub(crate) published: watch::Sender<Arc<Catalog>>,
     /// Set once the registry was heard of.
@@ -98,6 +100,7 @@ impl Learner {
                 }
                 (cards, outcome) = running(&mut fit) => {
                     fit = None;
+                    self.metrics.fitted(outcome.is_ok());
                     match outcome {
                         Ok(()) => {
                             tracing::info!(experts = cards.len(), revision = %self.gate.revision(), "the gate is fitted");
@@ -140,6 +143,7 @@ impl Learner {
         if snapshot.experts.contains_key(&self.mesh) && !known.knows(&self.mesh) {
             tracing::warn!(expert = %self.mesh, "an expert has the mesh's own name, under which models' clients get the gate");
         }
+        snapshot.experts.keys().for_each(|expert| self.metrics.knows(expert));
         self.catalog.store(Arc::new(known.next(snapshot, &self.lines)));
         self.heard.set();
     }

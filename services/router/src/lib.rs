@@ -21,6 +21,8 @@ mod plan;
 pub mod program;
 mod server;
 mod slo;
+mod spans;
+mod step;
 mod wire;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -45,6 +47,7 @@ use tonic::codec::CompressionEncoding;
 pub use self::{
     admission::{MAX_TEXT_BYTES, MAX_TOP_K},
     config::Config,
+    metrics::METRICS,
 };
 
 /// The largest reply of a router with the usual limits, bytes.
@@ -105,7 +108,8 @@ pub async fn run(config: Config, parts: Parts, stop: CancellationToken) -> Resul
     let [heard, learnt] = LATCHES.map(|name| readiness.latch(name));
     let model = Arc::new(consilium_gate::Gate::new(config.gate.clone(), encoder).map_err(Error::Gate)?);
     let catalog = Arc::new(ArcSwap::from_pointee(catalog::Catalog::default()));
-    let counters = metrics::Metrics::on(&metrics, &catalog);
+    let counters = metrics::Metrics::on(&metrics);
+    metrics::watch(&metrics, &model, &catalog);
 
     let limits = Limits { max_message_bytes: config.max_message_bytes, ..Limits::default() };
     let deadlines = serve::Deadlines { default: config.default_deadline, max: config.max_deadline };
@@ -117,6 +121,7 @@ pub async fn run(config: Config, parts: Parts, stop: CancellationToken) -> Resul
         reflection: config.reflection,
         web: config.web.clone(),
         max_connection_age: (!config.max_connection_age.is_zero()).then_some(config.max_connection_age),
+        callers: config.traces.callers,
     };
     let server = serve::Server::new(listener, options).with_metrics(&metrics).with_health([readiness.clone()]);
     let (in_flight, long_streams) = (server.in_flight(), server.long_streams());
@@ -125,13 +130,19 @@ pub async fn run(config: Config, parts: Parts, stop: CancellationToken) -> Resul
     let feedback = feedback::Feedback::open(&config, counters.clone(), &tasks).await.map_err(Error::Feedback)?;
     let ending = CancellationToken::new();
     let (published, changes) = watch::channel(catalog.load_full());
-    let lines = balance::Lines { news: watch::Sender::default(), tasks: tasks.clone(), stop: ending.clone() };
+    let lines = balance::Lines {
+        news: watch::Sender::default(),
+        metrics: counters.clone(),
+        tasks: tasks.clone(),
+        stop: ending.clone(),
+    };
     let learner = learn::Learner {
         mesh: config.name.clone(),
         registry,
         lines,
         catalog: Arc::clone(&catalog),
         gate: Arc::clone(&model),
+        metrics: counters.clone(),
         published,
         heard,
         ready: learnt,
@@ -142,6 +153,7 @@ pub async fn run(config: Config, parts: Parts, stop: CancellationToken) -> Resul
         admission: admission::Admission { default_deadline: config.default_deadline },
         gate: gate::Gate { model, fallback: config.gate.fallback.clone(), metrics: counters.clone() },
         caller: call::Caller::new(Arc::clone(&catalog), counters.clone(), limits.max_message_bytes),
+        metrics: counters.clone(),
         catalog,
     });
     let services = Services {

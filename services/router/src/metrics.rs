@@ -1,38 +1,116 @@
-//! Everything that the router counts, with the names and label keys. Labels are bounded: experts come from cards,
-//! outcomes, tiers and codes from enums, names of feedback from `mesh.yaml`.
+//! Everything that the router measures, with names, label keys and meanings. Labels are bounded: experts come from cards,
+//! instances from the registry, rules and names of feedback from `mesh.yaml`, everything else from enums.
+//!
+//! What is counted when it happens is counted here; what is read when the page is printed is in `collect`.
 
-use std::{
-    fmt,
-    sync::{Arc, Weak},
-};
+mod collect;
 
-use arc_swap::ArcSwap;
-use consilium_mesh::metrics::Metrics as Page;
-use consilium_metrics::{Amounts, Counts, Described};
-use prometheus_client::{
-    collector::Collector,
-    encoding::{DescriptorEncoder, EncodeLabelSet},
-};
+use std::time::Duration;
 
-use crate::{balance::Health, catalog::Catalog};
+use consilium_gate::Tier;
+use consilium_mesh::metrics::{Metrics as Page, code_name};
+use consilium_metrics::{Amounts, CALL_SECONDS, Counts, Described, OBJECTIVE_SECONDS, RATIOS, STEP_SECONDS, Unit};
+use prometheus_client::encoding::EncodeLabelSet;
+use tonic::Code;
+use tracing::Span;
+
+pub(crate) use self::collect::watch;
+use crate::gate::Decision;
 
 const SLO_GOOD: Described =
     Described::counter("consilium_slo_good", &["expert"], "Legs that met their expert's objective");
 const SLO: Described = Described::counter("consilium_slo", &["expert"], "Legs that count for their expert's objective");
+// Shares end in `_ratio` by their names: with a unit, the format's library would call them `_ratios`.
+const SLO_OBJECTIVE: Described = Described::gauge(
+    "consilium_slo_objective_ratio",
+    &["expert"],
+    "Share of its legs that an expert promises to be good",
+);
+const SLO_LATENCY: Described =
+    Described::gauge("consilium_slo_latency", &["expert"], "How long a good leg takes at the most").of(Unit::Seconds);
 const DECISIONS: Described = Described::counter(
     "consilium_router_decisions",
     &["outcome", "reason", "tier"],
     "What the gate decided, once per request",
 );
+const SELECTIONS: Described =
+    Described::counter("consilium_router_selections", &["expert", "outcome"], "Times that an expert was chosen");
+const CONFIDENCE: Described = Described::histogram(
+    "consilium_router_confidence_ratio",
+    &["expert"],
+    "Probability of the most probable expert, of queries that the gate's encoder read",
+);
+const GATE_DURATION: Described =
+    Described::histogram("consilium_gate_duration", &["tier"], "How long the gate took to decide").of(Unit::Seconds);
+const RULES_MATCHED: Described =
+    Described::counter("consilium_gate_rules_matched", &["rule"], "Queries that a rule of the gate matched");
+const RULE_ERRORS: Described = Described::counter(
+    "consilium_gate_rule_errors",
+    &[],
+    "Conditions of rules that could not be evaluated: no match, except that a rule which forbids then does",
+);
+const GATE_EXPERTS: Described = Described::gauge("consilium_gate_experts", &[], "Experts that the gate is fitted to");
+const FITS: Described = Described::counter("consilium_gate_fits", &["result"], "Times that the gate was fitted");
+const STEP_DURATION: Described =
+    Described::histogram("consilium_router_step_duration", &["step"], "How long a step of a request's walk took")
+        .of(Unit::Seconds);
+const LEG_DURATION: Described = Described::histogram(
+    "consilium_router_leg_duration",
+    &["expert", "slo"],
+    "How long legs took, retries included, by what they were for their expert's objective",
+)
+.of(Unit::Seconds);
+const ATTEMPT_DURATION: Described = Described::histogram(
+    "rpc_client_call_duration",
+    &["expert", "rpc_system_name", "rpc_method", "rpc_response_status_code", "error_type"],
+    "Duration of calls to instances, one per attempt",
+)
+.of(Unit::Seconds);
 const ATTEMPTS: Described = Described::counter(
     "consilium_router_attempts",
     &["expert", "rpc_response_status_code"],
     "Attempts on instances, retries included",
 );
+const RETRIES: Described = Described::counter(
+    "consilium_router_retries",
+    &["expert", "cause"],
+    "Second attempts, by what was wrong with the first: it failed, or it was slow and made room",
+);
+const RETRIES_REFUSED: Described = Described::counter(
+    "consilium_router_retries_refused",
+    &["expert"],
+    "Second attempts that the retry budget did not allow",
+);
 const INSTANCES: Described = Described::gauge(
     "consilium_router_instances",
     &["expert", "state"],
     "Registered instances by what this router last heard of them",
+);
+const PICKS: Described = Described::counter(
+    "consilium_router_instance_picks",
+    &["expert", "expert_instance"],
+    "Times that an instance was picked for an attempt",
+);
+const FAILURES: Described = Described::counter(
+    "consilium_router_instance_failures",
+    &["expert", "expert_instance"],
+    "Attempts that failed through the instance's own fault",
+);
+const IN_FLIGHT: Described = Described::gauge(
+    "consilium_router_instance_in_flight",
+    &["expert", "expert_instance"],
+    "Attempts of this router that run on the instance",
+);
+const LATENCY: Described = Described::gauge(
+    "consilium_router_instance_latency",
+    &["expert", "expert_instance"],
+    "Latency that the balancer expects of the instance, failures counted as slow answers",
+)
+.of(Unit::Seconds);
+const EJECTIONS: Described = Described::counter(
+    "consilium_router_ejections",
+    &["expert", "cause"],
+    "Times that an instance stopped being picked while there is another: it said so, was out of reach, or lacked a model",
 );
 const FEEDBACK: Described =
     Described::counter("consilium_feedback", &["expert", "metric", "value"], "What callers said about answers");
@@ -40,16 +118,54 @@ const FEEDBACK_NUMBER: Described =
     Described::histogram("consilium_feedback_number", &["expert", "metric"], "Numbers that callers gave to answers");
 
 /// Everything that this crate measures.
-pub(crate) const METRICS: &[&Described] =
-    &[&SLO_GOOD, &SLO, &DECISIONS, &ATTEMPTS, &INSTANCES, &FEEDBACK, &FEEDBACK_NUMBER];
+pub const METRICS: &[&Described] = &[
+    &DECISIONS,
+    &SELECTIONS,
+    &CONFIDENCE,
+    &GATE_DURATION,
+    &RULES_MATCHED,
+    &RULE_ERRORS,
+    &GATE_EXPERTS,
+    &FITS,
+    &STEP_DURATION,
+    &LEG_DURATION,
+    &ATTEMPT_DURATION,
+    &ATTEMPTS,
+    &RETRIES,
+    &RETRIES_REFUSED,
+    &INSTANCES,
+    &PICKS,
+    &FAILURES,
+    &IN_FLIGHT,
+    &LATENCY,
+    &EJECTIONS,
+    &SLO_GOOD,
+    &SLO,
+    &SLO_OBJECTIVE,
+    &SLO_LATENCY,
+    &FEEDBACK,
+    &FEEDBACK_NUMBER,
+];
 
-/// The router's counters. Clones share them.
+/// What the router counts. Clones share it. What was counted of an expert stays on the page when its cards are retired,
+/// until the process ends: that is as many series as the operator had experts.
 #[derive(Debug, Clone)]
 pub(crate) struct Metrics {
     slo_good: Counts<ExpertLabels>,
     slo_total: Counts<ExpertLabels>,
     decisions: Counts<DecisionLabels>,
+    selections: Counts<SelectionLabels>,
+    confidence: Amounts<ExpertLabels>,
+    gate_duration: Amounts<TierLabels>,
+    rules_matched: Counts<RuleLabels>,
+    fits: Counts<FitLabels>,
+    step_duration: Amounts<StepLabels>,
+    leg_duration: Amounts<LegLabels>,
+    attempt_duration: Amounts<CallLabels>,
     attempts: Counts<AttemptLabels>,
+    retries: Counts<CauseLabels>,
+    retries_refused: Counts<ExpertLabels>,
+    ejections: Counts<CauseLabels>,
     feedback: Counts<FeedbackLabels>,
     feedback_number: Amounts<FeedbackNumberLabels>,
 }
@@ -60,7 +176,18 @@ impl Default for Metrics {
             slo_good: Counts::default(),
             slo_total: Counts::default(),
             decisions: Counts::default(),
+            selections: Counts::default(),
+            confidence: Amounts::new(RATIOS),
+            gate_duration: Amounts::new(STEP_SECONDS),
+            rules_matched: Counts::default(),
+            fits: Counts::default(),
+            step_duration: Amounts::new(STEP_SECONDS),
+            leg_duration: Amounts::new(OBJECTIVE_SECONDS),
+            attempt_duration: Amounts::new(CALL_SECONDS),
             attempts: Counts::default(),
+            retries: Counts::default(),
+            retries_refused: Counts::default(),
+            ejections: Counts::default(),
             feedback: Counts::default(),
             // For its sum and its count: what would be good bounds of buckets, only each mesh knows.
             feedback_number: Amounts::new(&[]),
@@ -81,9 +208,57 @@ struct DecisionLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SelectionLabels {
+    expert: String,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TierLabels {
+    tier: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RuleLabels {
+    rule: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FitLabels {
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StepLabels {
+    step: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LegLabels {
+    expert: String,
+    slo: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallLabels {
+    expert: String,
+    rpc_system_name: &'static str,
+    rpc_method: &'static str,
+    rpc_response_status_code: &'static str,
+    /// The code's name again for what is no success, empty otherwise.
+    error_type: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct AttemptLabels {
     expert: String,
     rpc_response_status_code: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CauseLabels {
+    expert: String,
+    cause: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -99,51 +274,81 @@ struct FeedbackNumberLabels {
     metric: String,
 }
 
-/// Counts instances when it is asked for: nothing is left behind of an expert that is gone.
-#[derive(Debug)]
-struct Instances {
-    /// Metrics outlive a router, and what it knows holds connections.
-    catalog: Weak<ArcSwap<Catalog>>,
-}
-
-impl Collector for Instances {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let Some(catalog) = self.catalog.upgrade() else { return Ok(()) };
-        let catalog = catalog.load();
-        let mut metric = INSTANCES.encode(&mut encoder)?;
-        for expert in catalog.snapshot().experts.values() {
-            let healths: Vec<_> = expert.instances.values().map(|instance| catalog.health(instance)).collect();
-            for state in Health::ALL {
-                let count = healths.iter().filter(|health| **health == state).count();
-                let labels = [("expert", expert.name.as_str()), ("state", state.as_str())];
-                metric.encode_family(&labels)?.encode_gauge(&i64::try_from(count).unwrap_or(i64::MAX))?;
-            }
-        }
-        Ok(())
-    }
-}
-
 impl Metrics {
-    /// Counters that `page` prints, and the instances of `catalog` as they are when it does.
-    pub(crate) fn on(page: &Page, catalog: &Arc<ArcSwap<Catalog>>) -> Self {
+    /// Counters that `page` prints.
+    pub(crate) fn on(page: &Page) -> Self {
         let metrics = Self::default();
         page.register(|sheet| {
+            sheet.counts(&DECISIONS, &metrics.decisions);
+            sheet.counts(&SELECTIONS, &metrics.selections);
+            sheet.amounts(&CONFIDENCE, &metrics.confidence);
+            sheet.amounts(&GATE_DURATION, &metrics.gate_duration);
+            sheet.counts(&RULES_MATCHED, &metrics.rules_matched);
+            sheet.counts(&FITS, &metrics.fits);
+            sheet.amounts(&STEP_DURATION, &metrics.step_duration);
+            sheet.amounts(&LEG_DURATION, &metrics.leg_duration);
+            sheet.amounts(&ATTEMPT_DURATION, &metrics.attempt_duration);
+            sheet.counts(&ATTEMPTS, &metrics.attempts);
+            sheet.counts(&RETRIES, &metrics.retries);
+            sheet.counts(&RETRIES_REFUSED, &metrics.retries_refused);
+            sheet.counts(&EJECTIONS, &metrics.ejections);
             sheet.counts(&SLO_GOOD, &metrics.slo_good);
             sheet.counts(&SLO, &metrics.slo_total);
-            sheet.counts(&DECISIONS, &metrics.decisions);
-            sheet.counts(&ATTEMPTS, &metrics.attempts);
             sheet.counts(&FEEDBACK, &metrics.feedback);
             sheet.amounts(&FEEDBACK_NUMBER, &metrics.feedback_number);
-            sheet.collect(Instances { catalog: Arc::downgrade(catalog) });
         });
         metrics
     }
 
-    /// One leg of `expert` that counts.
-    pub(crate) fn leg(&self, expert: &str, good: bool) {
+    /// Objectives count from zero: of a series that begins with its first leg, rates would miss that leg.
+    pub(crate) fn knows(&self, expert: &str) {
         let labels = ExpertLabels { expert: expert.to_owned() };
-        self.slo_total.add(&labels, 1);
-        self.slo_good.add(&labels, u64::from(good));
+        self.slo_total.add(&labels, 0);
+        self.slo_good.add(&labels, 0);
+    }
+
+    /// One decision, whoever it is about; `span` is the gate's.
+    pub(crate) fn decided(&self, decision: &Decision, span: &Span) {
+        let gate = decision.gate();
+        let (outcome, tier) = (gate.outcome.as_str(), gate.tier.as_str());
+        self.decisions.add(&DecisionLabels { outcome, reason: decision.reason(), tier }, 1);
+        self.gate_duration.observe(&TierLabels { tier }, gate.elapsed.as_secs_f64(), span);
+        for chosen in decision.selected() {
+            self.selections.add(&SelectionLabels { expert: chosen.expert.to_owned(), outcome }, 1);
+        }
+        for rule in &gate.rules_matched {
+            self.rules_matched.add(&RuleLabels { rule: rule.clone() }, 1);
+        }
+        let best = gate.candidates.iter().max_by(|a, b| a.probability.total_cmp(&b.probability));
+        // Rules give the experts that they require equal shares: that is no confidence.
+        if let (Tier::Encoder, Some(best)) = (gate.tier, best) {
+            self.confidence.observe(&ExpertLabels { expert: best.expert.clone() }, best.probability, span);
+        }
+    }
+
+    /// The gate was fitted, or could not be.
+    pub(crate) fn fitted(&self, ok: bool) {
+        self.fits.add(&FitLabels { result: if ok { "ok" } else { "failed" } }, 1);
+    }
+
+    pub(crate) fn step(&self, step: &'static str, took: Duration, span: &Span) {
+        self.step_duration.observe(&StepLabels { step }, took.as_secs_f64(), span);
+    }
+
+    /// One leg of `expert`; `good` is `None` where it does not count.
+    pub(crate) fn leg(&self, expert: &str, good: Option<bool>, took: Duration, span: &Span) {
+        let slo = match good {
+            Some(true) => "met",
+            Some(false) => "missed",
+            None => "uncounted",
+        };
+        let labels = LegLabels { expert: expert.to_owned(), slo };
+        self.leg_duration.observe(&labels, took.as_secs_f64(), span);
+        if let Some(good) = good {
+            let labels = ExpertLabels { expert: expert.to_owned() };
+            self.slo_total.add(&labels, 1);
+            self.slo_good.add(&labels, u64::from(good));
+        }
     }
 
     /// Good legs and all legs of `expert` so far.
@@ -154,13 +359,35 @@ impl Metrics {
         (good, self.slo_total.get(&labels))
     }
 
-    pub(crate) fn decision(&self, outcome: &'static str, reason: &'static str, tier: &'static str) {
-        self.decisions.add(&DecisionLabels { outcome, reason, tier }, 1);
+    /// One attempt on an instance of `expert`, by a method's full name.
+    pub(crate) fn attempt(&self, expert: &str, rpc_method: &'static str, (code, took): (Code, Duration), span: &Span) {
+        let name = code_name(code);
+        let labels = AttemptLabels { expert: expert.to_owned(), rpc_response_status_code: name };
+        self.attempts.add(&labels, 1);
+        let labels = CallLabels {
+            expert: expert.to_owned(),
+            rpc_system_name: "grpc",
+            rpc_method,
+            rpc_response_status_code: name,
+            error_type: if code == Code::Ok { "" } else { name },
+        };
+        self.attempt_duration.observe(&labels, took.as_secs_f64(), span);
     }
 
-    pub(crate) fn attempt(&self, expert: &str, code: tonic::Code) {
-        let rpc_response_status_code = consilium_mesh::metrics::code_name(code);
-        self.attempts.add(&AttemptLabels { expert: expert.to_owned(), rpc_response_status_code }, 1);
+    /// A second attempt begins. The first failed, or it was only `slow`.
+    pub(crate) fn retried(&self, expert: &str, slow: bool) {
+        let cause = if slow { "slow" } else { "failed" };
+        self.retries.add(&CauseLabels { expert: expert.to_owned(), cause }, 1);
+    }
+
+    /// There would have been a second attempt, had others not used up the retry budget.
+    pub(crate) fn retry_refused(&self, expert: &str) {
+        self.retries_refused.add(&ExpertLabels { expert: expert.to_owned() }, 1);
+    }
+
+    /// An instance of `expert` is passed over from now on.
+    pub(crate) fn ejected(&self, expert: &str, cause: &'static str) {
+        self.ejections.add(&CauseLabels { expert: expert.to_owned(), cause }, 1);
     }
 
     /// One word about an answer of `expert`, which is empty for a refusal; `metric` is a declared one.
@@ -172,61 +399,9 @@ impl Metrics {
     /// One number for an answer of `expert`, with the same limits.
     pub(crate) fn feedback_number(&self, expert: &str, metric: &str, number: f64) {
         let labels = FeedbackNumberLabels { expert: expert.to_owned(), metric: metric.to_owned() };
-        self.feedback_number.observe(&labels, number, &tracing::Span::none());
+        self.feedback_number.observe(&labels, number, &Span::none());
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use consilium_mesh::{
-        dial,
-        registry::{Expert, Instance, Record, Snapshot},
-    };
-
-    use super::*;
-    use crate::balance::{Connect, Line};
-
-    #[test]
-    fn legs_show_under_the_names_that_alerts_read() {
-        let page = Page::new();
-        let metrics = Metrics::on(&page, &Arc::default());
-        for good in [true, true, false] {
-            metrics.leg("labs", good);
-        }
-        assert_eq!(metrics.legs("labs"), (2, 3));
-        let text = page.encode();
-        assert!(text.contains(r#"consilium_slo_good_total{expert="labs"} 2"#), "{text}");
-        assert!(text.contains(r#"consilium_slo_total{expert="labs"} 3"#), "{text}");
-    }
-    #[test]
-    fn instances_show_by_health_until_their_expert_is_gone() {
-        struct Nowhere;
-        impl Connect for Nowhere {
-            fn connect(&self, instance: &Instance) -> Result<Line, dial::Error> {
-                Err(dial::Error::Address { address: instance.address.clone() })
-            }
-        }
-
-        let page = Page::new();
-        let catalog = Arc::<ArcSwap<Catalog>>::default();
-        let _metrics = Metrics::on(&page, &catalog);
-        let value =
-            r#"{"Addr":"h:1","Record":{"schema":1,"instance":"a","epoch":"e","version":"1","state":"serving"}}"#;
-        let record = Record::decode("labs", value).unwrap();
-        let instance = Arc::new(Instance { address: record.address.clone(), record, expired: false });
-        let labs =
-            Expert { name: "labs".to_owned(), instances: [("a".to_owned(), instance)].into(), ..Expert::default() };
-        let experts = [("labs".to_owned(), Arc::new(labs))].into();
-        catalog.store(Arc::new(catalog.load().next(Arc::new(Snapshot { revision: 1, experts }), &Nowhere)));
-        let text = page.encode();
-        assert!(text.contains(r#"consilium_router_instances{expert="labs",state="unreachable"} 1"#), "{text}");
-        assert!(text.contains(r#"consilium_router_instances{expert="labs",state="serving"} 0"#), "{text}");
-
-        catalog.store(Arc::default());
-        assert!(!page.encode().contains("labs"));
-        let known = Arc::downgrade(&catalog);
-        drop(catalog);
-        assert!(known.upgrade().is_none(), "metrics outlive a router and do not hold what it knew");
-        assert!(!page.encode().contains("consilium_router_instances"));
-    }
-}
+mod tests;

@@ -14,8 +14,10 @@ use crate::{
     combine::{self, Merged},
     error::Error,
     gate::{Decision, Gate},
+    metrics::Metrics,
     model::Named,
     plan::{self, Plan},
+    step::{Running, Step},
     wire::Ask,
 };
 
@@ -25,6 +27,7 @@ pub(crate) struct Pipeline {
     pub(crate) admission: Admission,
     pub(crate) gate: Gate,
     pub(crate) caller: Caller,
+    pub(crate) metrics: Metrics,
     pub(crate) catalog: Arc<ArcSwap<Catalog>>,
 }
 
@@ -47,8 +50,10 @@ impl Pipeline {
         if decision.runs_nothing()? {
             return events.done(None).await;
         }
-        let replies = self.caller.run(&plan, &admitted, decision.vector(), events).await?;
-        let merged = combine::merge(&replies, admitted.options().combine, decision.misses_somebody())?;
+        let running = self.caller.run(&plan, &admitted, decision.vector(), events);
+        let replies = self.step(Step::Call).run(running).await?;
+        let (how, misses_somebody) = (admitted.options().combine, decision.misses_somebody());
+        let merged = self.step(Step::Combine).of(|| combine::merge(&replies, how, misses_somebody))?;
         events.done(Some(merged)).await
     }
 
@@ -76,10 +81,15 @@ impl Pipeline {
 
     async fn decide(&self, request: Request, events: &mut impl EventSink) -> Result<(Admitted, Decision, Plan), Error> {
         let catalog = self.catalog.load_full();
-        let admitted = self.admission.admit(request, &catalog, &self.gate)?;
-        let decision = self.gate.decide(&admitted, &catalog).await;
-        let plan = plan::build(&decision, &catalog, admitted.deadline(), Instant::now());
+        let admitted = self.step(Step::Admission).of(|| self.admission.admit(request, &catalog, &self.gate))?;
+        let decision = self.step(Step::Gate).run(self.gate.decide(&admitted, &catalog)).await;
+        let (deadline, now) = (admitted.deadline(), Instant::now());
+        let plan = self.step(Step::Plan).of(|| plan::build(&decision, &catalog, deadline, now));
         events.decided(&decision, &plan).await?;
         Ok((admitted, decision, plan))
+    }
+
+    fn step(&self, step: Step) -> Running<'_> {
+        step.begin(&self.metrics)
     }
 }

@@ -33,6 +33,8 @@ pub(crate) struct Stage {
 pub(crate) struct Leg {
     /// Position in the plan, over all stages.
     pub(crate) index: usize,
+    /// Counted from 1.
+    pub(crate) stage: usize,
     pub(crate) expert: Arc<str>,
     pub(crate) version: Arc<str>,
     /// Where one of the expert's models is asked and not the expert: only instances that have it loaded will do.
@@ -50,9 +52,10 @@ pub(crate) struct Leg {
 }
 
 impl Leg {
-    fn new(index: usize, expert: &str, target: &Target<'_>) -> Self {
+    fn new((index, stage): (usize, usize), expert: &str, target: &Target<'_>) -> Self {
         Self {
             index,
+            stage,
             expert: expert.into(),
             version: target.card.version.as_str().into(),
             model: None,
@@ -83,7 +86,7 @@ pub(crate) fn single(expert: &str, wanted: Wanted<'_>, target: &Target<'_>, rema
         model_version: wanted.model_version.into(),
         is_unlisted: wanted.is_unlisted,
         budget: remaining.saturating_sub(RESERVE),
-        ..Leg::new(0, expert, target)
+        ..Leg::new((0, 1), expert, target)
     }
 }
 
@@ -101,7 +104,7 @@ pub(crate) fn build(decision: &Decision, catalog: &Catalog, deadline: Instant, n
             let Some(target) = catalog.target(choice.expert, choice.version) else {
                 continue;
             };
-            legs.push(Leg::new(index, choice.expert, &target));
+            legs.push(Leg::new((index, stages.len() + 1), choice.expert, &target));
             index += 1;
         }
         if !legs.is_empty() {
@@ -134,6 +137,7 @@ mod tests {
     fn stage(latencies: &[u64]) -> Stage {
         let leg = |ms: &u64| Leg {
             index: 0,
+            stage: 1,
             expert: "e".into(),
             version: "1".into(),
             model: None,

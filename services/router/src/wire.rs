@@ -13,6 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use consilium_gate::Vector;
+use consilium_mesh::telemetry;
 use consilium_proto::{
     client::{expert_service_client::ExpertServiceClient, grpc_inference_service_client::GrpcInferenceServiceClient},
     inference as oip, raw, v1,
@@ -28,6 +29,9 @@ pub(crate) trait Ask: Sync {
 
     /// Whether it is the work that the expert's objective is about, and whose time tells how loaded an instance is.
     const IS_WORK: bool = true;
+
+    /// The full name of the method that is called.
+    fn method(&self) -> &'static str;
 
     /// `timeout` is sent as `grpc-timeout`.
     fn ask(&self, channel: Channel, timeout: Duration) -> impl Future<Output = Result<Self::Answer, Status>> + Send;
@@ -127,6 +131,13 @@ impl Voice {
 impl Ask for Question<'_> {
     type Answer = Inferred;
 
+    fn method(&self) -> &'static str {
+        match self.voice {
+            None => "consilium.v1.ExpertService/Infer",
+            Some(_) => "consilium.v1.ExpertService/StreamInfer",
+        }
+    }
+
     async fn ask(&self, channel: Channel, timeout: Duration) -> Result<Inferred, Status> {
         match &self.voice {
             None => self.infer(channel, timeout).await,
@@ -191,6 +202,10 @@ pub(crate) struct Tensors {
 impl Ask for Tensors {
     type Answer = Bytes;
 
+    fn method(&self) -> &'static str {
+        "inference.GRPCInferenceService/ModelInfer"
+    }
+
     async fn ask(&self, channel: Channel, timeout: Duration) -> Result<Bytes, Status> {
         let mut client = raw::Client::new(channel)
             .max_decoding_message_size(max_reply_bytes(self.max_message_bytes))
@@ -204,11 +219,15 @@ impl Ask for Tensors {
 pub(crate) struct About<M>(pub(crate) M);
 
 macro_rules! about {
-    ($($message:ident: $method:ident -> $answer:ident,)*) => {
+    ($($message:ident: $name:literal, $method:ident -> $answer:ident,)*) => {
         $(impl Ask for About<oip::$message> {
             type Answer = oip::$answer;
 
             const IS_WORK: bool = false;
+
+            fn method(&self) -> &'static str {
+                concat!("inference.GRPCInferenceService/", $name)
+            }
 
             async fn ask(&self, channel: Channel, timeout: Duration) -> Result<oip::$answer, Status> {
                 let message = self.0.clone();
@@ -220,15 +239,17 @@ macro_rules! about {
 }
 
 about! {
-    ModelReadyRequest: model_ready -> ModelReadyResponse,
-    ModelMetadataRequest: model_metadata -> ModelMetadataResponse,
-    ModelConfigRequest: model_config -> ModelConfigResponse,
-    ModelStatisticsRequest: model_statistics -> ModelStatisticsResponse,
+    ModelReadyRequest: "ModelReady", model_ready -> ModelReadyResponse,
+    ModelMetadataRequest: "ModelMetadata", model_metadata -> ModelMetadataResponse,
+    ModelConfigRequest: "ModelConfig", model_config -> ModelConfigResponse,
+    ModelStatisticsRequest: "ModelStatistics", model_statistics -> ModelStatisticsResponse,
 }
 
+/// A request of the current span.
 fn request<T>(message: T, timeout: Duration) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(timeout);
+    telemetry::inject(request.metadata_mut());
     request
 }
 

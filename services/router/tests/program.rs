@@ -135,7 +135,8 @@ fn a_wrong_configuration_is_told_in_full_and_opens_nothing() {
     let (code, _, err) = said(&mut Files::new("gate: {encoder: tiny-text, top_k: 0}").command(&[]));
     assert_eq!(code, Some(2));
     assert!(err.contains("registry.etcd") && err.contains("gate.top_k"), "{err}");
-    let (code, _, err) = said(&mut files.command(&["--log", "consilium=loud"]));
+    let files = Files::new("gate: {encoder: tiny-text}");
+    let (code, _, err) = said(&mut files.command(&["--etcd", "http://127.0.0.1:1", "--log", "consilium=loud"]));
     assert_eq!((code, err.contains("consilium=loud")), (Some(2), true));
 }
 

@@ -6,6 +6,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::transport::Channel;
 
 use super::health::{Monitor, News, Subject};
+use crate::metrics::Metrics;
 
 /// Opens lines to instances.
 pub(crate) trait Connect: Send + Sync {
@@ -33,6 +34,8 @@ impl Line {
 pub(crate) struct Lines {
     /// What the monitors tell.
     pub(crate) news: watch::Sender<News>,
+    /// What they count.
+    pub(crate) metrics: Metrics,
     /// Own the monitors' tasks.
     pub(crate) tasks: TaskTracker,
     /// Ends all of them.
@@ -45,7 +48,6 @@ impl Connect for Lines {
         let channel = dial::channel(&dial::Target::of(record, None)?)?;
         let (expert, instance) = (record.expert.clone(), record.instance.clone());
         let subject = Subject { channel: channel.clone(), expert, instance };
-        let monitor = Monitor::start(subject, self.news.clone(), &self.tasks, self.stop.clone());
-        Ok(Line { channel, monitor })
+        Ok(Line { channel, monitor: Monitor::start(subject, self) })
     }
 }

@@ -14,14 +14,14 @@ use tokio::{
     sync::watch,
     time::{Instant, sleep, timeout},
 };
-use tokio_util::{
-    sync::CancellationToken,
-    task::{AbortOnDropHandle, TaskTracker},
-};
+use tokio_util::task::AbortOnDropHandle;
 use tonic::{Code, Status, Streaming, transport::Channel};
 use tonic_health::pb::{
     HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus, health_client::HealthClient,
 };
+
+use super::Lines;
+use crate::metrics::Metrics;
 
 /// From opening a watch to its first word, connecting included. Pings find out sooner, where they are welcome.
 const FIRST_WORD: Duration = Duration::from_secs(5);
@@ -91,15 +91,12 @@ pub(crate) struct Subject {
 }
 
 impl Monitor {
-    /// Watches `subject` in a task of `tasks`, until `stop` at the latest.
-    pub(crate) fn start(
-        subject: Subject,
-        news: watch::Sender<News>,
-        tasks: &TaskTracker,
-        stop: CancellationToken,
-    ) -> Self {
+    /// Watches `subject` in a task of the lines, until these stop at the latest.
+    pub(super) fn start(subject: Subject, lines: &Lines) -> Self {
         let monitor = Self::of(Health::Unknown);
-        let watcher = Watcher { subject, vital: Arc::clone(&monitor.vital), since: Instant::now(), news };
+        let Lines { news, metrics, tasks, stop } = lines;
+        let (news, metrics, stop) = (news.clone(), metrics.clone(), stop.clone());
+        let watcher = Watcher { subject, vital: Arc::clone(&monitor.vital), since: Instant::now(), news, metrics };
         let watching = tasks.spawn(async move {
             stop.run_until_cancelled_owned(watcher.run()).await;
         });
@@ -138,6 +135,7 @@ struct Watcher {
     /// When its health became what it is.
     since: Instant,
     news: watch::Sender<News>,
+    metrics: Metrics,
 }
 
 /// How a stream went.
@@ -211,6 +209,9 @@ impl Watcher {
             self.vital.came_back.store(true, Ordering::Relaxed);
         }
         let Subject { expert, instance, .. } = &self.subject;
+        if before.is_sound() && !now.is_sound() {
+            self.metrics.ejected(expert, now.as_str());
+        }
         // One that went after it had said so is no surprise.
         if now == Health::Unreachable && before != Health::NotServing {
             tracing::warn!(%expert, %instance, before = before.as_str(), "an instance cannot be reached");

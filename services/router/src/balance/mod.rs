@@ -16,7 +16,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -53,8 +53,23 @@ pub(crate) struct Endpoint {
 #[derive(Debug)]
 struct History {
     monitor: Monitor,
+    picks: AtomicU64,
+    failures: AtomicU64,
     in_flight: AtomicU32,
     latency: Mutex<PeakEwma>,
+}
+
+/// How an instance does, as far as this router has called it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Standing {
+    pub(crate) instance: String,
+    /// Times that it was picked for an attempt.
+    pub(crate) picks: u64,
+    /// Attempts that failed through its own fault.
+    pub(crate) failures: u64,
+    pub(crate) in_flight: u32,
+    /// What it is expected to take.
+    pub(crate) latency: Duration,
 }
 
 /// The endpoints of one expert.
@@ -104,9 +119,7 @@ impl Pool {
                 None => match connect.connect(instance) {
                     Ok(Line { channel, monitor }) => {
                         let seed = typical.unwrap_or(objective.unwrap_or(PENALTY) / 2);
-                        let latency = Mutex::new(PeakEwma::new(seed, now));
-                        let history = History { monitor, in_flight: AtomicU32::new(0), latency };
-                        Endpoint::new(instance, channel, Arc::new(history))
+                        Endpoint::new(instance, channel, Arc::new(History::new(monitor, PeakEwma::new(seed, now))))
                     }
                     Err(error) => {
                         tracing::warn!(instance = %id, %error, "an instance cannot be connected to and is left out");
@@ -141,6 +154,13 @@ impl Pool {
     /// Calls of this router that run on `instance` now.
     pub(crate) fn in_flight(&self, instance: &str) -> u32 {
         self.endpoints.get(instance).map_or(0, |endpoint| endpoint.history.in_flight.load(Ordering::Relaxed))
+    }
+
+    /// How every instance does that a channel was made to.
+    pub(crate) fn standings(&self) -> Vec<Standing> {
+        let now = Instant::now();
+        let best = best(self.endpoints.values());
+        self.endpoints.values().map(|endpoint| endpoint.standing(now, best)).collect()
     }
 
     /// What is known of `instance`. One that no channel can be made to is out of reach as well.
@@ -203,6 +223,13 @@ fn median_latency<'a>(endpoints: impl Iterator<Item = &'a Arc<Endpoint>> + Clone
 /// The best that any of them was sampled at, seconds.
 fn best<'a>(endpoints: impl Iterator<Item = &'a Arc<Endpoint>>) -> f64 {
     endpoints.map(|endpoint| endpoint.sampled()).fold(f64::INFINITY, f64::min)
+}
+
+impl History {
+    fn new(monitor: Monitor, latency: PeakEwma) -> Self {
+        let (picks, failures, in_flight) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU32::new(0));
+        Self { monitor, picks, failures, in_flight, latency: Mutex::new(latency) }
+    }
 }
 
 impl Endpoint {
@@ -270,6 +297,17 @@ impl Endpoint {
         self.latency().at(now, best) * f64::from(self.history.in_flight.load(Ordering::Relaxed) + 1)
     }
 
+    fn standing(&self, now: Instant, best: f64) -> Standing {
+        let History { picks, failures, in_flight, .. } = &*self.history;
+        Standing {
+            instance: self.instance.record.instance.clone(),
+            picks: picks.load(Ordering::Relaxed),
+            failures: failures.load(Ordering::Relaxed),
+            in_flight: in_flight.load(Ordering::Relaxed),
+            latency: Duration::from_secs_f64(self.latency().at(now, best)),
+        }
+    }
+
     fn sample(&self, latency: Duration, now: Instant) {
         self.latency().add(latency, now);
     }
@@ -287,12 +325,20 @@ pub(crate) struct Pick {
 
 impl Pick {
     fn new(endpoint: Arc<Endpoint>, since: Instant) -> Self {
+        endpoint.history.picks.fetch_add(1, Ordering::Relaxed);
         endpoint.history.in_flight.fetch_add(1, Ordering::Relaxed);
         Self { endpoint, since, judged: false }
     }
 
     pub(crate) fn instance(&self) -> &str {
         &self.endpoint.instance.record.instance
+    }
+
+    /// Host and port that it is called at.
+    pub(crate) fn server(&self) -> (&str, Option<u16>) {
+        let address = &self.endpoint.instance.address;
+        let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
+        (host.trim_start_matches('[').trim_end_matches(']'), port.parse().ok())
     }
 
     pub(crate) fn channel(&self) -> Channel {
@@ -306,14 +352,17 @@ impl Pick {
 
     /// The instance failed; `retry_after` is what it asked for.
     pub(crate) fn failed(mut self, retry_after: Option<Duration>) {
+        self.endpoint.history.failures.fetch_add(1, Ordering::Relaxed);
         self.judge(retry_after.unwrap_or(PENALTY).clamp(PENALTY, MAX_PENALTY));
     }
 
-    /// The instance does not have what is wanted: while its record promises it, it is passed over for that.
-    pub(crate) fn lacks(self, wanted: Wanted<'_>) {
-        if let Some(name) = self.endpoint.promised(wanted) {
-            self.endpoint.lacking().insert(name.to_owned(), Instant::now());
-        }
+    /// The instance does not have what is wanted: while its record promises it, it is passed over for that. Says whether it
+    /// was not before.
+    pub(crate) fn lacks(self, wanted: Wanted<'_>) -> bool {
+        let now = Instant::now();
+        let Some(name) = self.endpoint.promised(wanted) else { return false };
+        let known = self.endpoint.lacking().insert(name.to_owned(), now);
+        known.is_none_or(|said| now >= said + LACKS_FOR)
     }
 
     /// Whether the instance's record names a model that is what is wanted.

@@ -161,7 +161,9 @@ async fn one_that_lacks_what_its_record_lists_is_passed_over_for_that_for_a_whil
     let net = Wanted { model: Some("net"), ..Wanted::from("1") };
     let deep = Wanted { model: Some("deep"), ..Wanted::from("1") };
     let only = |pool: &Pool, wanted| (0..30).all(|_| pool.pick(wanted, &[]).is_some_and(|pick| pick.instance() == "b"));
-    pool.pick(net, &["b".to_owned()]).expect("a lists it").lacks(net);
+    let a = || pool.pick(net, &["b".to_owned()]).expect("a lists it");
+    assert!(a().lacks(net), "nobody knew");
+    assert!(!a().lacks(net), "everybody knows");
     assert!(only(&pool, net) && only(&pool, Wanted::from("1")), "under both of its names");
     assert_eq!((pool.live(net), pool.live(deep)), (1, 2));
     assert!(!only(&pool, deep), "it has its other models");
@@ -180,7 +182,7 @@ async fn one_that_lacks_what_its_record_lists_is_passed_over_for_that_for_a_whil
 async fn what_a_record_does_not_promise_is_not_held_against_anybody() {
     let pool = Pool::default().next(&expert([listing("a", &["net"])]), &SOUND);
     let unlisted = Wanted { is_unlisted: true, ..Wanted::from("1") };
-    pool.pick(unlisted, &[]).expect("anybody may have it").lacks(unlisted);
+    assert!(!pool.pick(unlisted, &[]).expect("anybody may have it").lacks(unlisted));
     let (id, mut of_no_version) = listing("b", &["net"]);
     Arc::make_mut(&mut of_no_version).record.models[0].version.clear();
     let second = Pool::default().next(&expert([(id, of_no_version)]), &SOUND);
@@ -188,7 +190,7 @@ async fn what_a_record_does_not_promise_is_not_held_against_anybody() {
         let wanted = Wanted { model: Some("net"), model_version: version, ..Wanted::from("1") };
         let pick = second.pick(wanted, &[]).expect("it may be this version");
         assert!(!pick.is_promised(wanted));
-        pick.lacks(wanted);
+        assert!(!pick.lacks(wanted));
     }
     assert!([pool, second].iter().all(|pool| pool.endpoints.values().all(|endpoint| endpoint.lacking().is_empty())));
 }

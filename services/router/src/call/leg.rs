@@ -1,23 +1,18 @@
 //! One leg: attempts on different instances within the leg's budget, at most one of them a retry.
 
-use std::{pin::pin, time::Duration};
+use std::pin::pin;
 
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tonic::Code;
 use tower::retry::budget::Budget;
+use tracing::Instrument;
 
 use super::{
     Attempt, Caller, Times,
     retry::{self, Blame, Verdict},
+    watch::{Running, Trying},
 };
-use crate::{
-    balance::Pick,
-    error::Failure,
-    metrics::Metrics,
-    plan::Leg,
-    slo::{self, Ending},
-    wire::Ask,
-};
+use crate::{balance::Pick, error::Failure, plan::Leg, slo::Ending, wire::Ask};
 
 /// How many times its objective an attempt may take before it makes room for another instance.
 const PATIENCE: u32 = 4;
@@ -38,17 +33,17 @@ struct Ended<T> {
 }
 
 impl Caller {
-    /// Runs the leg to its end. Work counts for the expert's objective even when the caller goes away and this future is
-    /// dropped.
+    /// Runs the leg to its end. It is counted even when the caller goes away and this future is dropped.
     pub(super) async fn run_leg<A: Ask>(&self, leg: &Leg, times: Times, ask: &A) -> Ran<A::Answer> {
-        let since = Instant::now();
-        let mut watch = A::IS_WORK.then(|| Watch::start(&self.metrics, leg, since));
-        let mut end = |ending| {
-            if let Some(watch) = &mut watch {
-                watch.ending = ending;
-            }
-        };
-        let deadline = (since + leg.budget).min(times.deadline);
+        let running = Running::start(&self.metrics, leg, A::IS_WORK);
+        let (ran, ending) = self.attempt(leg, times, ask).instrument(running.span()).await;
+        let code = ran.result.as_ref().map_or_else(|failure| failure.code, |_| Code::Ok);
+        running.ended(ending, code);
+        ran
+    }
+
+    async fn attempt<A: Ask>(&self, leg: &Leg, times: Times, ask: &A) -> (Ran<A::Answer>, Ending) {
+        let deadline = (Instant::now() + leg.budget).min(times.deadline);
         let mut attempts: Vec<Attempt> = Vec::new();
         let mut last: Option<Verdict> = None;
         let mut paid = false;
@@ -59,28 +54,30 @@ impl Caller {
                 if A::IS_WORK {
                     self.retries.deposit();
                 }
-            } else if !paid && !self.retries.withdraw() {
+            } else if paid || self.retries.withdraw() {
+                self.metrics.retried(&leg.expert, paid);
+            } else {
+                self.metrics.retry_refused(&leg.expert);
                 break;
             }
-            let since = Instant::now();
-            let instance = pick.instance().to_owned();
+            let trying = Trying::start(&self.metrics, (leg, &pick), ask.method(), attempts.len() + 1);
             let give_way = (spare && leg.idempotent).then(|| give_way(leg, deadline));
-            let ended = self.bounded(leg, (ask, &pick), (give_way, deadline)).await;
+            let ended = self.bounded(leg, (ask, &pick), (give_way, deadline)).instrument(trying.span()).await;
             paid = ended.paid;
-            let code = ended.outcome.as_ref().map_or_else(|verdict| verdict.failure.code, |_| Code::Ok);
-            attempts.push(self.record(leg, &instance, (code, since), times));
+            attempts.push(trying.ended(ended.code(), ended.as_str(), times));
             match ended.outcome {
                 Ok(answer) => {
+                    let instance = Some(pick.instance().to_owned());
                     // How fast somebody tells what a model is like says nothing about how fast the model is.
                     if A::IS_WORK {
                         pick.succeeded();
                     }
-                    end(Ending::Answered);
-                    return Ran { instance: Some(instance), result: Ok(answer), attempts };
+                    return (Ran { instance, result: Ok(answer), attempts }, Ending::Answered);
                 }
                 Err(verdict) => {
-                    tracing::debug!(expert = %leg.expert, %instance, ?code, reason = %verdict.failure.reason, "attempt failed");
-                    blame::<A>(pick, &verdict, leg);
+                    let Failure { code, reason, .. } = &verdict.failure;
+                    tracing::debug!(expert = %leg.expert, instance = pick.instance(), ?code, %reason, "attempt failed");
+                    self.blame::<A>(pick, &verdict, leg);
                     let elsewhere = verdict.elsewhere;
                     last = Some(verdict);
                     if !elsewhere {
@@ -91,9 +88,9 @@ impl Caller {
         }
         let mistaken = last.as_ref().is_some_and(|verdict| matches!(verdict.blame, Blame::Request | Blame::Absence));
         let failure = last.map_or_else(|| never_called(deadline), |verdict| verdict.failure);
-        end(if mistaken { Ending::Mistaken } else { Ending::Failed(failure.code) });
+        let ending = if mistaken { Ending::Mistaken } else { Ending::Failed(failure.code) };
         let instance = attempts.last().map(|attempt| attempt.instance.clone());
-        Ran { instance, result: Err(failure), attempts }
+        (Ran { instance, result: Err(failure), attempts }, ending)
     }
 
     /// An instance that was not tried yet, and whether there is another one beside it.
@@ -123,9 +120,12 @@ impl Caller {
                 outcome = &mut call => return Ended { outcome: outcome.map_err(judged), paid: false },
                 () = sleep_until(give_way) => {}
             }
-            if !ask.has_begun() && self.retries.withdraw() {
-                let verdict = retry::timed_out(since.elapsed(), leg);
-                return Ended { outcome: Err(verdict), paid: true };
+            if !ask.has_begun() {
+                if self.retries.withdraw() {
+                    let verdict = retry::timed_out(since.elapsed(), leg);
+                    return Ended { outcome: Err(verdict), paid: true };
+                }
+                self.metrics.retry_refused(&leg.expert);
             }
         }
         let outcome = match timeout_at(deadline, call).await {
@@ -135,10 +135,31 @@ impl Caller {
         Ended { outcome, paid: false }
     }
 
-    fn record(&self, leg: &Leg, instance: &str, (code, since): (Code, Instant), times: Times) -> Attempt {
-        self.metrics.attempt(&leg.expert, code);
-        let start_offset = since.saturating_duration_since(times.received);
-        Attempt { instance: instance.to_owned(), code, start_offset, duration: since.elapsed() }
+    fn blame<A: Ask>(&self, pick: Pick, verdict: &Verdict, leg: &Leg) {
+        match verdict.blame {
+            Blame::Instance => pick.failed(verdict.failure.retry_after),
+            Blame::Request if A::IS_WORK => pick.succeeded(),
+            Blame::Request | Blame::Nobody => drop(pick),
+            Blame::Absence => {
+                if pick.lacks(leg.wanted()) {
+                    self.metrics.ejected(&leg.expert, "lacking");
+                }
+            }
+        }
+    }
+}
+
+impl<T> Ended<T> {
+    fn code(&self) -> Code {
+        self.outcome.as_ref().map_or_else(|verdict| verdict.failure.code, |_| Code::Ok)
+    }
+
+    fn as_str(&self) -> &'static str {
+        match &self.outcome {
+            Ok(_) => "answered",
+            Err(_) if self.paid => "gave_way",
+            Err(verdict) => verdict.blame.as_str(),
+        }
     }
 }
 
@@ -156,42 +177,10 @@ fn give_way(leg: &Leg, deadline: Instant) -> Instant {
     now + (leg.slo.latency * PATIENCE).max(remaining / 2).min(remaining)
 }
 
-fn blame<A: Ask>(pick: Pick, verdict: &Verdict, leg: &Leg) {
-    match verdict.blame {
-        Blame::Instance => pick.failed(verdict.failure.retry_after),
-        Blame::Request if A::IS_WORK => pick.succeeded(),
-        Blame::Request | Blame::Nobody => drop(pick),
-        Blame::Absence => pick.lacks(leg.wanted()),
-    }
-}
-
 fn never_called(deadline: Instant) -> Failure {
     if Instant::now() >= deadline {
         Failure::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "no time was left to call the expert")
     } else {
         Failure::new(Code::Unavailable, "NO_LIVE_INSTANCE", "no live instance")
-    }
-}
-
-/// Counts the leg when it ends, however it ends.
-struct Watch<'a> {
-    metrics: &'a Metrics,
-    expert: &'a str,
-    latency: Duration,
-    since: Instant,
-    ending: Ending,
-}
-
-impl<'a> Watch<'a> {
-    fn start(metrics: &'a Metrics, leg: &'a Leg, since: Instant) -> Self {
-        Self { metrics, expert: &leg.expert, latency: leg.slo.latency, since, ending: Ending::Abandoned }
-    }
-}
-
-impl Drop for Watch<'_> {
-    fn drop(&mut self) {
-        if let Some(good) = slo::judge(self.ending, self.since.elapsed(), self.latency) {
-            self.metrics.leg(self.expert, good);
-        }
     }
 }

@@ -3,6 +3,7 @@
 
 mod leg;
 mod retry;
+mod watch;
 
 use std::{fmt, sync::Arc, time::Duration};
 

@@ -39,6 +39,17 @@ pub(crate) enum Blame {
     Absence,
 }
 
+impl Blame {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Instance => "instance",
+            Self::Request => "request",
+            Self::Nobody => "nobody",
+            Self::Absence => "absence",
+        }
+    }
+}
+
 /// Reads the status of an attempt of `leg` that took `took`, on an instance whose record promised the leg's model or not.
 pub(crate) fn judge(status: &Status, took: Duration, leg: &Leg, is_promised: bool) -> Verdict {
     if is_local_timeout(status) {
@@ -138,6 +149,7 @@ mod tests {
     fn leg(idempotent: bool) -> Leg {
         Leg {
             index: 0,
+            stage: 1,
             expert: "labs".into(),
             version: "1".into(),
             model: None,

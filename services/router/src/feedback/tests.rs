@@ -1,6 +1,5 @@
 use std::path::Path;
 
-use arc_swap::ArcSwap;
 use consilium_mesh::metrics::Metrics as Page;
 use tonic::{Code, Status};
 
@@ -37,7 +36,7 @@ fn claims() -> Claims {
 
 async fn feedback(journal: Option<&Path>) -> (Feedback, Page) {
     let page = Page::new();
-    let metrics = Metrics::on(&page, &Arc::<ArcSwap<_>>::default());
+    let metrics = Metrics::on(&page);
     let declared = [
         ("comment", Kind::Text { max_bytes: 100 }),
         ("helpful", Kind::Boolean),

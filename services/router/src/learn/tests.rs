@@ -1,7 +1,10 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use consilium_gate::{EncodeError, Encoder};
 use consilium_mesh::{
     health::Readiness,
-    registry::{Error, Expert, Instance, Record, Registration},
+    metrics::Metrics as Page,
+    registry::{Error, Expert, Instance, Record, Registration, testing::card},
     serve,
 };
 use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
@@ -38,8 +41,8 @@ impl Registry for Told {
     }
 }
 
-/// Reads every text the same.
-struct Flat;
+/// Reads every text the same, once it has failed so often.
+struct Flat(AtomicUsize);
 
 #[tonic::async_trait]
 impl Encoder for Flat {
@@ -48,7 +51,8 @@ impl Encoder for Flat {
     }
 
     async fn encode(&self, _: &str, _: Instant) -> Result<Vec<f32>, EncodeError> {
-        Ok(vec![1.0])
+        let fails = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
+        if fails { Err(EncodeError::Failed("not yet".into())) } else { Ok(vec![1.0]) }
     }
 }
 
@@ -58,29 +62,42 @@ struct Learning {
     forgotten: mpsc::UnboundedReceiver<String>,
     published: watch::Receiver<Arc<Catalog>>,
     readiness: Readiness,
+    page: Page,
     _tasks: JoinSet<Result<(), consilium_gate::Error>>,
 }
 
 impl Learning {
     fn start() -> Self {
+        Self::with(Flat(AtomicUsize::new(0)))
+    }
+
+    fn with(encoder: Flat) -> Self {
         let (send, forgotten) = mpsc::unbounded_channel();
         let registry = Arc::new(Told { snapshots: watch::Sender::default(), forgotten: send });
-        let gate = Gate::with_background(consilium_gate::Options::default(), Arc::new(Flat), Vec::new());
+        let gate = Gate::with_background(consilium_gate::Options::default(), Arc::new(encoder), Vec::new());
         let (published, changes) = watch::channel(Arc::default());
         let readiness = Readiness::new("router");
+        let page = Page::new();
+        let metrics = Metrics::on(&page);
         let learner = Learner {
             mesh: "clinic".to_owned(),
             registry: Arc::clone(&registry) as Arc<dyn Registry>,
-            lines: Lines { news: watch::Sender::default(), tasks: TaskTracker::new(), stop: CancellationToken::new() },
+            lines: Lines {
+                news: watch::Sender::default(),
+                metrics: metrics.clone(),
+                tasks: TaskTracker::new(),
+                stop: CancellationToken::new(),
+            },
             catalog: Arc::default(),
             gate: Arc::new(gate.expect("the options are right")),
+            metrics,
             published,
             heard: readiness.latch("registry"),
             ready: readiness.latch("gate"),
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(learner.run(CancellationToken::new()));
-        Self { registry, forgotten, published: changes, readiness, _tasks: tasks }
+        Self { registry, forgotten, published: changes, readiness, page, _tasks: tasks }
     }
 
     fn tell(&self, instances: impl IntoIterator<Item = Instance>) {
@@ -117,6 +134,25 @@ async fn before_the_registry_was_heard_nothing_is_known_not_even_that_nobody_is_
     assert_eq!(learning.readiness.missing(), ["gate", "registry"]);
     learning.registry.snapshots.send_replace(Arc::new(Snapshot { revision: 1, ..Snapshot::default() }));
     learning.readiness.ready().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn fits_are_counted_by_how_they_went_and_objectives_from_zero() {
+    let learning = Learning::with(Flat(AtomicUsize::new(1)));
+    let cards = [("1".to_owned(), Arc::new(card("labs")))].into();
+    let labs = Expert { name: "labs".to_owned(), cards, ..Expert::default() };
+    let experts = [("labs".to_owned(), Arc::new(labs))].into();
+    learning.registry.snapshots.send_replace(Arc::new(Snapshot { revision: 1, experts }));
+    learning.readiness.ready().await;
+    let page = learning.page.encode();
+    for line in [
+        r#"consilium_gate_fits_total{result="failed"} 1"#,
+        r#"consilium_gate_fits_total{result="ok"} 1"#,
+        r#"consilium_slo_total{expert="labs"} 0"#,
+        r#"consilium_slo_good_total{expert="labs"} 0"#,
+    ] {
+        assert!(page.contains(line), "{line}: {page}");
+    }
 }
 
 #[tokio::test]

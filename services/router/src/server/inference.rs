@@ -21,6 +21,7 @@ use prost::Message;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status};
+use tracing::{Instrument, Span};
 
 use super::{
     gate_model::GateModel,
@@ -153,12 +154,14 @@ impl raw::Service for Inference {
         request: Request<tonic::Streaming<Bytes>>,
     ) -> Result<Response<Self::ModelStreamInferStream>, Status> {
         let streaming = Streaming::of(request.metadata(), request.extensions(), self.ending.clone());
-        let (this, deadlines) = (Arc::new(self.clone()), streaming.clone());
+        let (this, deadlines, span) = (Arc::new(self.clone()), streaming.clone(), Span::current());
         let answer = move |request: Bytes| {
             let this = Arc::clone(&this);
             // Every request is a leg of its own: each goes where it is best for it, and is retried by itself.
             let deadline = deadlines.deadline(this.deadlines, Instant::now()).instant();
-            async move { Ok(raw::stream_reply(&this.infer(request, Some(deadline)).await?)) }
+            let reply = async move { Ok(raw::stream_reply(&this.infer(request, Some(deadline)).await?)) };
+            // The stream is read long after this method has returned.
+            reply.instrument(span.clone())
         };
         Ok(Response::new(Box::pin(replies(request.into_inner(), streaming, answer, raw::stream_error))))
     }

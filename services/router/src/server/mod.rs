@@ -18,6 +18,7 @@ use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
+use tracing::Instrument;
 
 use self::sink::{Collect, Forward};
 pub(crate) use self::{catalog::Catalogs, gate_model::GateModel, inference::Inference, repository::Surveys};
@@ -65,7 +66,7 @@ impl RouterService for Router {
         let last = send.clone().reserve_owned().await.map_err(|_| Status::cancelled("the caller went away"))?;
         let pipeline = Arc::clone(&self.pipeline);
         let feedback = self.feedback.clone();
-        self.tasks.spawn(async move {
+        let work = async move {
             let mut sink = Forward::new(&request, feedback, send.clone());
             let failed = sink.failures();
             // The deadline layer leaves streams alone. The pipeline keeps to the deadline by itself, unless it waits for
@@ -78,7 +79,9 @@ impl RouterService for Router {
             if let Err(error) = outcome {
                 last.send(Err(failed(error)));
             }
-        });
+        };
+        // The task outlives this method, and the call does too.
+        self.tasks.spawn(work.in_current_span());
         Ok(Response::new(Box::pin(ReceiverStream::new(events))))
     }
 

@@ -104,7 +104,7 @@ impl Instance {
         self.shared.most_at_once.lock().unwrap().1
     }
 
-    /// The semaphore whose permits let queries be answered.
+    /// The semaphore whose permits let queries be answered; once it is closed, they fail.
     pub(crate) fn answers(&self) -> &Semaphore {
         &self.shared.answers
     }
@@ -125,8 +125,9 @@ impl ExpertService for Shared {
         let query = request.into_inner().query.unwrap();
         self.got.lock().unwrap().push(Bytes::from(query.text.clone()));
         self.running(true);
-        self.answers.acquire().await.unwrap().forget();
+        let permit = self.answers.acquire().await;
         self.running(false);
+        permit.map_err(|_| Status::internal("it answers no more"))?.forget();
         if query.text.contains("too long") {
             let refusal = consilium_mesh::errors::Refusal::new(Code::InvalidArgument, "INVALID_QUERY", "too long");
             return Err(refusal.with_violation("query.text", "longer than the model reads").into_status());

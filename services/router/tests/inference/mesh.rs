@@ -39,9 +39,15 @@ pub(crate) struct Mesh {
 
 impl Mesh {
     pub(crate) async fn start(settings: &str) -> Self {
+        Self::with_gate("", settings).await
+    }
+
+    /// With more settings of the gate, as they stand between the braces in `mesh.yaml`.
+    pub(crate) async fn with_gate(gate: &str, settings: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("mesh.yaml");
-        let gate = "gate: {encoder: words, dimensions: {audience: {values: [patient, clinician], summary: who asks}}}";
+        let dimensions = "{audience: {values: [patient, clinician], summary: who asks}}";
+        let gate = format!("gate: {{encoder: words, dimensions: {dimensions}, {gate}}}");
         std::fs::write(&file, format!("name: clinic\nmodels: .\nsettle: 0s\ngrace: 5s\n{gate}\n{settings}\n")).unwrap();
         let config = Config::load(&file, &Overlay::default()).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

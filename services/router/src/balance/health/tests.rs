@@ -1,5 +1,6 @@
-use consilium_mesh::{dial, health::Readiness, serve};
+use consilium_mesh::{dial, health::Readiness, metrics::Metrics as Page, serve};
 use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::*;
 
@@ -38,15 +39,24 @@ struct Watched {
     news: watch::Receiver<News>,
     tasks: TaskTracker,
     stop: CancellationToken,
+    page: Page,
 }
 
 impl Watched {
     fn at(address: &str) -> Self {
         let (send, news) = watch::channel(0);
-        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let (tasks, stop, page) = (TaskTracker::new(), CancellationToken::new(), Page::new());
+        let lines = Lines { news: send, metrics: Metrics::on(&page), tasks: tasks.clone(), stop: stop.clone() };
         let channel = dial::channel(&dial::Target::plain(address)).expect("the address is one");
         let subject = Subject { channel, expert: "labs".to_owned(), instance: "a".to_owned() };
-        Self { monitor: Monitor::start(subject, send, &tasks, stop.clone()), news, tasks, stop }
+        Self { monitor: Monitor::start(subject, &lines), news, tasks, stop, page }
+    }
+
+    /// Times that it stopped being picked for this cause.
+    fn ejected(&self, cause: &str) -> Option<u64> {
+        let sample = format!(r#"consilium_router_ejections_total{{expert="labs",cause="{cause}"}} "#);
+        let page = self.page.encode();
+        page.lines().find_map(|line| line.strip_prefix(&sample)).map(|count| count.parse().expect("a count"))
     }
 
     async fn until(&mut self, health: Health) {
@@ -71,6 +81,8 @@ async fn an_instance_is_followed_through_its_life_and_the_next_one() {
     let address = served.stop().await;
     watched.until(Health::Unreachable).await;
     assert_eq!(*watched.news.borrow(), 4, "every change is told");
+    assert_eq!(watched.ejected("not_serving"), Some(2), "one that was to be picked was not any more");
+    assert_eq!(watched.ejected("unreachable"), None, "it was not picked anyway");
 
     let readiness = Readiness::new("labs");
     readiness.latch("model").set();
@@ -96,7 +108,9 @@ async fn a_server_that_does_not_tell_its_health_is_taken_for_a_healthy_one() {
 async fn a_process_that_takes_the_connection_and_says_nothing_is_unreachable() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let address = silent.local_addr().expect("a bound port has an address").to_string();
-    Watched::at(&address).until(Health::Unreachable).await;
+    let mut watched = Watched::at(&address);
+    watched.until(Health::Unreachable).await;
+    assert_eq!(watched.ejected("unreachable"), Some(1));
 }
 
 #[tokio::test]
