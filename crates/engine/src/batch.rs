@@ -49,6 +49,25 @@ pub(crate) struct Plan<K> {
     pub(crate) expired: Vec<K>,
 }
 
+/// What a batch looks like from outside.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Shape {
+    pub(crate) requests: usize,
+    pub(crate) rows: usize,
+    /// 0..1: the share of its units that nobody asked for.
+    pub(crate) padded_ratio: f64,
+}
+
+impl Shape {
+    pub(crate) fn of<'a>(extents: impl Iterator<Item = &'a Extent>) -> Self {
+        let (requests, sum) = extents.fold((0, Sum::default()), |(number, sum), extent| (number + 1, sum.with(extent)));
+        let padded = sum.rows.saturating_mul(sum.longest);
+        // Tensors may have no rows, or more units than can be counted.
+        let real = if padded == 0 { 1.0 } else { sum.real as f64 / padded as f64 };
+        Self { requests, rows: sum.rows, padded_ratio: (1.0 - real).max(0.0) }
+    }
+}
+
 /// Forms one batch within `most`.
 ///
 /// `entries` come most urgent first: by deadline, then by arrival. The first that has not expired is the seed, and runs
@@ -189,6 +208,19 @@ mod tests {
         assert_eq!(buckets(64).collect::<Vec<_>>(), [8, 16, 32, 64]);
         assert_eq!(buckets(4).collect::<Vec<_>>(), [4]);
         assert_eq!([1, 8, 9, 16, 17].map(bucket), [8, 8, 16, 16, 32]);
+    }
+
+    #[test]
+    fn a_batch_knows_how_much_of_it_is_padding() {
+        let shape = |extents: &[Extent]| Shape::of(extents.iter());
+        assert_eq!(
+            shape(&[text(6), text(8), text(8)]),
+            Shape { requests: 3, rows: 3, padded_ratio: 1.0 - 22.0 / 24.0 }
+        );
+        let rows = Extent { rows: 5, ..text(1) };
+        assert_eq!(shape(&[rows]), Shape { requests: 1, rows: 5, padded_ratio: 0.0 });
+        assert_eq!(shape(&[Extent { rows: 0, ..text(1) }]), Shape { requests: 1, rows: 0, padded_ratio: 0.0 });
+        assert!((0.0..=1.0).contains(&shape(&[Extent { rows: usize::MAX, ..text(9) }, text(1)]).padded_ratio));
     }
 
     fn entries() -> impl Strategy<Value = Vec<(u64, Extent)>> {

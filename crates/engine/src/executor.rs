@@ -6,12 +6,17 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use tracing::Span;
+
+use crate::batch::Shape;
 use crate::cores::Cores;
 use crate::error::Error;
 use crate::manifest::Manifest;
+use crate::metrics::Tally;
 use crate::queue::{Batch, Entry, Input, Queue, Ran};
 use crate::rows;
 use crate::session::{RunError, Session, Stop};
+use crate::spans;
 use crate::statistics::Runs;
 use consilium_tensor::Tensor;
 
@@ -23,6 +28,7 @@ pub(crate) struct Executor {
     /// Threads that one run of the session keeps busy.
     pub(crate) threads: usize,
     pub(crate) runs: Arc<Runs>,
+    pub(crate) tally: Arc<Tally>,
 }
 
 impl Executor {
@@ -32,11 +38,15 @@ impl Executor {
         while queue.wait() {
             let permit = cores.acquire(self.threads);
             // Only now is the batch formed: everything that came while there was no core to run it may join.
-            let Some(batch) = queue.take(Instant::now()) else {
+            let now = Instant::now();
+            let Some(mut batch) = queue.take(now) else {
                 continue;
             };
-            let answers = self.run(&batch);
+            let span = self.begin(&mut batch, now);
+            let answers = self.run(&batch, &span);
             drop(permit);
+            // As long as it is held, the span of the request that it belongs to cannot end.
+            drop(span);
             queue.finish(&batch);
             for (entry, answer) in batch.entries.into_iter().zip(answers) {
                 entry.slot.answer(answer);
@@ -44,34 +54,56 @@ impl Executor {
         }
     }
 
+    /// The waiting of the entries is over. Gives the span of what begins.
+    fn begin(&self, batch: &mut Batch, now: Instant) -> Span {
+        for entry in &mut batch.entries {
+            entry.slot.trail.is_taken();
+            self.tally.queued(now.saturating_duration_since(entry.since), entry.slot.trail.request());
+        }
+        let entries = &batch.entries;
+        let shape = Shape::of(entries.iter().map(|entry| &entry.extent));
+        spans::batch(entries.iter().map(|entry| entry.slot.trail.request()), &self.manifest, shape)
+    }
+
     /// One answer per entry, in order. A joined batch that fails is run again one by one, so that one caller's bad
     /// input does not fail the others that happened to wait beside it.
-    fn run(&mut self, batch: &Batch) -> Vec<Result<Ran, Error>> {
+    fn run(&mut self, batch: &Batch, span: &Span) -> Vec<Result<Ran, Error>> {
         let started = Instant::now();
         let entries: Vec<&Entry> = batch.entries.iter().collect();
         match self.run_together(&entries, &batch.stop) {
             Ok(outputs) => {
                 let took = started.elapsed();
-                self.runs.count(entries.iter().map(|entry| entry.extent.rows).sum(), took);
+                self.ran(&entries, took, span);
                 let answers = entries.iter().zip(outputs);
                 answers.map(|(entry, outputs)| Ok(answer(entry, outputs, started, took, entries.len()))).collect()
             }
             Err(_) if entries.len() > 1 && !batch.stop.is_raised() => {
-                entries.iter().map(|entry| self.run_alone(entry, &batch.stop)).collect()
+                spans::failed(span);
+                entries.iter().map(|entry| self.run_alone(entry, &batch.stop, span)).collect()
             }
-            Err(error) => entries.iter().map(|_| Err(Error::failed(error.to_string()))).collect(),
+            Err(error) => {
+                spans::failed(span);
+                entries.iter().map(|_| Err(Error::failed(error.to_string()))).collect()
+            }
         }
     }
 
-    fn run_alone(&mut self, entry: &Entry, stop: &Stop) -> Result<Ran, Error> {
+    fn run_alone(&mut self, entry: &Entry, stop: &Stop, span: &Span) -> Result<Ran, Error> {
         let started = Instant::now();
         if entry.slot.is_abandoned() || entry.slot.deadline <= started {
             return Err(Error::DeadlineExceeded);
         }
         let mut outputs = self.run_together(&[entry], stop).map_err(|error| Error::failed(error.to_string()))?;
         let (outputs, took) = (outputs.pop().unwrap_or_default(), started.elapsed());
-        self.runs.count(entry.extent.rows, took);
+        self.ran(&[entry], took, span);
         Ok(answer(entry, outputs, started, took, 1))
+    }
+
+    /// These have run together, to their end.
+    fn ran(&self, entries: &[&Entry], took: Duration, span: &Span) {
+        let shape = Shape::of(entries.iter().map(|entry| &entry.extent));
+        self.runs.count(shape.rows, took);
+        self.tally.ran(shape, took, span);
     }
 
     /// The outputs of each entry, in order.

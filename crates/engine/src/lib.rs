@@ -16,7 +16,8 @@
 //!                executor   one thread owns one session; rows: join, run, deal back
 //! ```
 //!
-//! Every run of a model holds a permit for its cores (`cores`), whichever model it is.
+//! Every run of a model holds a permit for its cores (`cores`), whichever model it is. What all of them count is in `metrics`,
+//! and what a single request leaves behind on its way in `spans`.
 
 mod bare;
 mod batch;
@@ -28,6 +29,7 @@ mod executor;
 mod loads;
 mod made_up;
 mod manifest;
+mod metrics;
 mod onnx;
 mod package;
 mod prove;
@@ -36,6 +38,7 @@ mod request;
 mod rows;
 mod runtime;
 mod session;
+mod spans;
 mod statistics;
 mod store;
 mod threads;
@@ -51,6 +54,7 @@ pub use cost::{CostTable, Unit};
 pub use engine::{Call, Engine, EngineOptions, Output, TensorOutput, TextOutput, Timings};
 pub use error::Error;
 pub use manifest::{FileEntry, Kind, Manifest, TensorEntry, TokenizerEntry};
+pub use metrics::METRICS;
 pub use package::{Inspection, inspect};
 pub use queue::Load;
 pub use runtime::locate;

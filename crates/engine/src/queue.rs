@@ -13,6 +13,7 @@ use crate::batch::{self, Extent, Most};
 use crate::cost::CostTable;
 use crate::error::Error;
 use crate::session::Stop;
+use crate::spans::Trail;
 use consilium_tensor::Tensor;
 
 /// Work that waits and work that runs, in the unit of the engine's [`CostTable`].
@@ -36,7 +37,7 @@ pub(crate) enum Input {
     Tensors(Vec<Tensor>),
 }
 
-/// One request in the queue.
+/// One request in the queue. Made when it asks to get in.
 pub(crate) struct Entry {
     pub(crate) input: Input,
     pub(crate) extent: Extent,
@@ -50,6 +51,7 @@ pub(crate) struct Slot {
     id: u64,
     pub(crate) deadline: Instant,
     pub(crate) tokenizing: Tokenizing,
+    pub(crate) trail: Trail,
     reply: oneshot::Sender<Result<Ran, Error>>,
 }
 
@@ -73,6 +75,13 @@ pub(crate) struct Ran {
     pub(crate) batch: usize,
 }
 
+impl Entry {
+    pub(crate) fn new(input: Input, extent: Extent, mut slot: Slot) -> Self {
+        slot.trail.queues();
+        Self { input, extent, since: Instant::now(), slot }
+    }
+}
+
 impl Slot {
     /// Nobody waits for the answer any more.
     pub(crate) fn is_abandoned(&self) -> bool {
@@ -81,6 +90,8 @@ impl Slot {
 
     /// Hands the answer over. If the caller has just gone, there is nobody to tell.
     pub(crate) fn answer(self, answer: Result<Ran, Error>) {
+        // The caller's span must be able to end with the caller.
+        drop(self.trail);
         let _ = self.reply.send(answer);
     }
 }
@@ -167,11 +178,11 @@ impl Queue {
     }
 
     /// A numbered place for one request that asks to get in; nothing is queued yet.
-    pub(crate) fn open_slot(self: &Arc<Self>, deadline: Instant) -> (Slot, Ticket) {
+    pub(crate) fn open_slot(self: &Arc<Self>, deadline: Instant, trail: Trail) -> (Slot, Ticket) {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (send, receive) = oneshot::channel();
         (
-            Slot { id, deadline, tokenizing: Tokenizing::default(), reply: send },
+            Slot { id, deadline, tokenizing: Tokenizing::default(), trail, reply: send },
             Ticket { queue: Arc::clone(self), id, deadline, reply: receive },
         )
     }
@@ -307,9 +318,9 @@ mod tests {
     }
 
     fn push_bytes(queue: &Arc<Queue>, length: usize, bytes: usize, deadline: Instant) -> Ticket {
-        let (slot, ticket) = queue.open_slot(deadline);
+        let (slot, ticket) = queue.open_slot(deadline, Trail::of_caller());
         let extent = Extent { rows: 1, length, bytes, group: Some([].into()) };
-        queue.push(Entry { input: Input::Tokens(vec![0; length]), extent, since: Instant::now(), slot });
+        queue.push(Entry::new(Input::Tokens(vec![0; length]), extent, slot));
         ticket
     }
 
@@ -347,10 +358,10 @@ mod tests {
     #[tokio::test]
     async fn a_request_abandoned_before_it_gets_in_does_not_get_in() {
         let queue = queue(1024);
-        let (slot, ticket) = queue.open_slot(soon(9));
+        let (slot, ticket) = queue.open_slot(soon(9), Trail::of_caller());
         drop(ticket);
         let extent = Extent { rows: 1, length: 8, bytes: 0, group: None };
-        queue.push(Entry { input: Input::Tokens(vec![]), extent, since: Instant::now(), slot });
+        queue.push(Entry::new(Input::Tokens(vec![]), extent, slot));
         assert_eq!(queue.load(), Load::default());
     }
 

@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use consilium_metrics::Page;
 use ort::environment::Environment;
 use tokio::sync::{RwLock, RwLockReadGuard};
 use tokio::task::{JoinSet, spawn_blocking};
@@ -30,6 +31,8 @@ pub struct StoreOptions {
     pub onnxruntime: Option<PathBuf>,
     /// Cores that all models together may keep busy. `None`: the container's quota, else all there are.
     pub cores: Option<NonZeroUsize>,
+    /// Where the models count. By default a page that nobody reads.
+    pub metrics: Page,
 }
 
 /// All models of the process. Cheap to clone; every clone is the same store.
@@ -40,6 +43,7 @@ struct Inner {
     environment: Environment,
     cores: NonZeroUsize,
     gate: Arc<Cores>,
+    metrics: Page,
     /// By model digest; of a bare directory also by the name that it was given.
     engines: Loads<Engine>,
     /// Loads hold it for reading, so that closing sees every engine there will ever be.
@@ -57,13 +61,14 @@ impl Store {
     ///
     /// `Err(Runtime)` when the library cannot be loaded, or another one already is.
     pub fn open(options: StoreOptions) -> Result<Self, Error> {
-        let StoreOptions { onnxruntime, cores } = options;
+        let StoreOptions { onnxruntime, cores, metrics } = options;
         let environment = runtime::load(onnxruntime.as_deref())?;
         let cores = cores.unwrap_or_else(cores::available);
         Ok(Self(Arc::new(Inner {
             environment,
             cores,
             gate: Arc::new(Cores::new(cores)),
+            metrics,
             engines: Loads::default(),
             closed: RwLock::new(false),
         })))
@@ -206,6 +211,7 @@ impl Inner {
             cost: CostTable { unit, points, executors, batch_units },
             bounds: Bounds { units: max_waiting, bytes: options.queue_bytes, batch_bytes: options.batch_bytes },
             joins,
+            metrics: self.metrics.clone(),
             manifest,
         })
     }

@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
+use consilium_metrics::Page;
 use tokio::sync::watch;
 
 use crate::cores::Cores;
@@ -74,6 +75,11 @@ impl Control {
 /// are id 1. For each text the output `row` is two floats: the sum of its ids and their number. The word `poison` fails
 /// its run and `bomb` panics in it.
 pub fn engine(timing: Timing, options: &EngineOptions) -> Result<(Engine, Control), Error> {
+    engine_on(&Page::new(), timing, options)
+}
+
+/// The same, counting on a page.
+pub fn engine_on(metrics: &Page, timing: Timing, options: &EngineOptions) -> Result<(Engine, Control), Error> {
     let (send, seen) = watch::channel(Seen::default());
     let script = Arc::new(Script {
         base: timing.base,
@@ -108,6 +114,7 @@ pub fn engine(timing: Timing, options: &EngineOptions) -> Result<(Engine, Contro
         },
         bounds: Bounds { units: options.queue_tokens, bytes: options.queue_bytes, batch_bytes: options.batch_bytes },
         joins: true,
+        metrics: metrics.clone(),
     })?;
     Ok((engine, Control { script, seen }))
 }

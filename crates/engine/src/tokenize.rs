@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::batch::Extent;
 use crate::error::Error;
 use crate::manifest::TokenizerEntry;
+use crate::metrics::Tally;
 use crate::queue::{Entry, Input, Queue, Slot, Tokenizing};
 use crate::threads::Threads;
 
@@ -96,18 +97,25 @@ struct Job {
 }
 
 impl TokenizerPool {
-    pub(crate) fn start(tokenizer: Tokenizer, workers: usize, queue: &Arc<Queue>) -> io::Result<Self> {
+    pub(crate) fn start(
+        tokenizer: Tokenizer,
+        workers: usize,
+        queue: &Arc<Queue>,
+        tally: &Arc<Tally>,
+    ) -> io::Result<Self> {
         let (send, receive) = bounded(MAX_WAITING);
         let threads = Threads::default();
         for at in 0..workers {
-            let (tokenizer, jobs, queue) = (tokenizer.clone(), receive.clone(), Arc::clone(queue));
-            threads.start(format!("tokenize-{at}"), move || work(&tokenizer, &jobs, &queue))?;
+            let (tokenizer, jobs) = (tokenizer.clone(), receive.clone());
+            let (queue, tally) = (Arc::clone(queue), Arc::clone(tally));
+            threads.start(format!("tokenize-{at}"), move || work(&tokenizer, &jobs, &queue, &tally))?;
         }
         Ok(Self { jobs: RwLock::new(Some(send)), threads, tokenizer })
     }
 
     /// Hands a text to the workers; the slot is answered through the queue, or here when there is no room.
-    pub(crate) fn submit(&self, text: &str, slot: Slot, queue: &Queue) {
+    pub(crate) fn submit(&self, text: &str, mut slot: Slot, queue: &Queue) {
+        slot.trail.tokenizes();
         let kept = self.tokenizer.cut(text);
         let job = Job { text: kept.to_owned(), cut: kept.len() < text.len(), since: Instant::now(), slot };
         let jobs = self.jobs.read().unwrap_or_else(PoisonError::into_inner);
@@ -138,7 +146,7 @@ impl Drop for TokenizerPool {
     }
 }
 
-fn work(tokenizer: &Tokenizer, jobs: &Receiver<Job>, queue: &Queue) {
+fn work(tokenizer: &Tokenizer, jobs: &Receiver<Job>, queue: &Queue, tally: &Tally) {
     for Job { text, cut, since, mut slot } in jobs {
         if slot.is_abandoned() {
             continue;
@@ -152,7 +160,8 @@ fn work(tokenizer: &Tokenizer, jobs: &Receiver<Job>, queue: &Queue) {
                 // All texts of an engine may run together: an empty key.
                 let extent = Extent { rows: 1, length: ids.len(), bytes: 0, group: Some([].into()) };
                 slot.tokenizing = Tokenizing { truncated: truncated || cut, took: since.elapsed() };
-                queue.push(Entry { input: Input::Tokens(ids), extent, since: Instant::now(), slot });
+                tally.tokenized(slot.tokenizing.took);
+                queue.push(Entry::new(Input::Tokens(ids), extent, slot));
             }
             Err(error) => slot.answer(Err(error)),
         }

@@ -28,7 +28,12 @@ async fn comes_and_goes() {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
     let (library, model) = (root.join(".tools/lib/libonnxruntime.so"), root.join("models/build/minilm-l6"));
     assert!(library.exists() && model.exists(), "run make setup first");
-    let store = Store::open(StoreOptions { onnxruntime: Some(library), cores: Some(2.try_into().unwrap()) }).unwrap();
+    let store = Store::open(StoreOptions {
+        onnxruntime: Some(library),
+        cores: Some(2.try_into().unwrap()),
+        ..StoreOptions::default()
+    })
+    .unwrap();
     let call = || Call { deadline: Instant::now() + Duration::from_mins(1) };
 
     let mut after = Vec::new();

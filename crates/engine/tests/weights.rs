@@ -40,7 +40,12 @@ async fn load(executors: usize) -> Engine {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
     let (library, model) = (root.join(".tools/lib/libonnxruntime.so"), root.join("models/build/minilm-l6"));
     assert!(library.exists() && model.exists(), "run make setup first");
-    let store = Store::open(StoreOptions { onnxruntime: Some(library), cores: Some(4.try_into().unwrap()) }).unwrap();
+    let store = Store::open(StoreOptions {
+        onnxruntime: Some(library),
+        cores: Some(4.try_into().unwrap()),
+        ..StoreOptions::default()
+    })
+    .unwrap();
     let executors = Some(executors.try_into().unwrap());
     store.load(&model, EngineOptions { executors, ..EngineOptions::default() }).await.unwrap()
 }

@@ -27,8 +27,10 @@ use futures::Stream;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
+use tracing::{Instrument, Span};
 
 use crate::{
+    metrics::Tally,
     server::{Identity, Ready},
     status::Refused,
 };
@@ -38,6 +40,7 @@ use crate::{
 pub(crate) struct Inference {
     pub(crate) identity: Arc<Identity>,
     pub(crate) ready: Arc<OnceLock<Ready>>,
+    pub(crate) tally: Arc<Tally>,
     pub(crate) readiness: Readiness,
     pub(crate) deadlines: Deadlines,
     /// Cancelled when streams are to take nothing more.
@@ -110,10 +113,13 @@ impl GrpcInferenceService for Inference {
     ) -> Result<Response<Self::ModelStreamInferStream>, Status> {
         let streaming = Streaming::of(request.metadata(), request.extensions(), self.end.clone());
         let (server, terms) = (self.clone(), streaming.clone());
+        // Replies are made after this has returned.
+        let call = Span::current();
         let answer = move |message| {
             let deadline = terms.deadline(server.deadlines, Instant::now()).instant();
             let server = server.clone();
-            async move { Ok(stream_reply(server.infer(message, deadline).await?)) }
+            let answering = async move { Ok(stream_reply(server.infer(message, deadline).await?)) };
+            answering.instrument(call.clone())
         };
         Ok(Response::new(Box::pin(replies(request.into_inner(), streaming, answer, stream_error))))
     }

@@ -12,7 +12,7 @@
 //!
 //! # async fn start() -> Result<(), Box<dyn std::error::Error>> {
 //! let config = Config::load(Path::new("experts/triage/expert.yaml"))?; // or every mistake in it
-//! let store = Store::open(StoreOptions { onnxruntime: Some("libonnxruntime.so".into()), cores: None })?;
+//! let store = Store::open(StoreOptions { onnxruntime: Some("libonnxruntime.so".into()), ..StoreOptions::default() })?;
 //! let registry = Arc::new(MemoryRegistry::new("clinic"));
 //! let listener = TcpListener::bind("127.0.0.1:0").await?;
 //!
@@ -28,18 +28,22 @@
 //!
 //! What lives where: `config` reads `expert.yaml`; `service` starts and stops; `server` speaks `consilium.v1` and
 //! `inference` the Open Inference Protocol, which with `wire` and `status` are all that knows protobuf; `task` is what
-//! experts do with a query; `models` is what raw models they serve; `knowledge` is what `retrieve` searches; `program` is
-//! an expert as a process of its own.
+//! experts do with a query, and `answering` one answer as it is made; `models` is what raw models they serve; `knowledge` is
+//! what `retrieve` searches; `metrics` and `spans` are what is seen of an expert from outside; `program` is an expert as a
+//! process of its own.
 
 mod announce;
+mod answering;
 mod config;
 mod error;
 mod inference;
 mod knowledge;
+mod metrics;
 mod models;
 pub mod program;
 mod server;
 mod service;
+mod spans;
 mod status;
 pub mod task;
 mod wire;
@@ -48,5 +52,6 @@ pub use announce::{Announcement, card};
 pub use config::{Config, Control, Load, Needs, Reads, Repository, TaskConfig, TaskKind, TensorModels};
 pub use error::Error;
 pub use knowledge::{Knowledge, Mistake};
+pub use metrics::METRICS;
 pub use models::Unserved;
 pub use service::{Handle, Options, Service, run};

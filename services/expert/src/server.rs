@@ -8,22 +8,26 @@ use std::{
 use consilium_mesh::{Deadline, inference::Statistics, message, registry::Card};
 use consilium_proto::v1::{self, expert_service_server::ExpertService};
 use futures::{Stream, StreamExt};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use crate::{
+    answering::Answering,
     config::Reads,
+    metrics::Tally,
     models::{Models, control::Control},
+    spans,
     status::Refused,
-    task::{Answer, Context, Delta, Task, Timings},
+    task::{Answer, Delta, Task, Timings},
     wire,
 };
 
 /// The service; clones share one expert.
 #[derive(Clone, Debug)]
 pub(crate) struct Server {
-    identity: Arc<Identity>,
-    ready: Arc<OnceLock<Ready>>,
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) ready: Arc<OnceLock<Ready>>,
+    pub(crate) tally: Arc<Tally>,
 }
 
 /// What is known before the model is loaded.
@@ -57,8 +61,8 @@ impl Ready {
 
 impl Server {
     /// Listens from the start, so that health says what is going on; answers once `ready` is set.
-    pub(crate) fn new(identity: Arc<Identity>, ready: Arc<OnceLock<Ready>>) -> Server {
-        Server { identity, ready }
+    pub(crate) fn new(identity: Arc<Identity>, ready: Arc<OnceLock<Ready>>, tally: Arc<Tally>) -> Server {
+        Server { identity, ready, tally }
     }
 
     fn ready(&self, expert: &str) -> Result<&Ready, Refused> {
@@ -69,13 +73,15 @@ impl Server {
     }
 
     /// The one path of both calls. Dropping the stream abandons what waits in the engine.
-    fn events(&self, call: Call) -> Result<impl Stream<Item = Result<Event, Refused>> + Send + use<>, Refused> {
+    fn events(&self, call: Call) -> Result<impl Stream<Item = Result<Event, Status>> + Send + use<>, Status> {
         let started = Instant::now();
         let ready = self.ready(&call.expert)?;
         let deadline = call.deadline.ok_or(Refused::NoDeadline)?;
-        let query = wire::query(call.query, call.embedding, self.identity.reads)?;
-        let deltas = Arc::clone(&ready.task).answer(query, Context { deadline });
-        Ok(bounded(deltas, deadline).map(move |delta| match delta? {
+        let answering = Answering::begin(&self.tally, spans::answer(&ready.card.task), deadline);
+        let query = wire::query(call.query, call.embedding, self.identity.reads);
+        let (answering, query) = answering.check(query.map_err(Refused::from))?;
+        let deltas = answering.run(&ready.task, query, Refused::Failed);
+        Ok(deltas.map(move |delta| match delta? {
             Delta::Text(text) => Ok(Event::Text(text)),
             Delta::Done(answer, timings) => Ok(Event::Done(Box::new(Done { answer, timings, started }))),
         }))
@@ -156,22 +162,6 @@ struct Done {
     answer: Answer,
     timings: Timings,
     started: Instant,
-}
-
-/// Ends with [`Refused::Late`] at the deadline: nobody bounds a stream from outside.
-fn bounded(
-    deltas: impl Stream<Item = Result<Delta, crate::task::Failure>> + Send + Unpin,
-    deadline: Instant,
-) -> impl Stream<Item = Result<Delta, Refused>> + Send {
-    futures::stream::unfold(Some(deltas), move |deltas| async move {
-        let mut deltas = deltas?;
-        match timeout_at(deadline, deltas.next()).await {
-            Ok(Some(Ok(delta))) => Some((Ok(delta), Some(deltas))),
-            Ok(Some(Err(failure))) => Some((Err(Refused::Failed(failure)), None)),
-            Ok(None) => None,
-            Err(_) => Some((Err(Refused::Late), None)),
-        }
-    })
 }
 
 fn deadline<T>(request: &Request<T>) -> Option<Instant> {

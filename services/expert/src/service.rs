@@ -24,7 +24,7 @@ use consilium_proto::{
 };
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
-use tonic::codec::CompressionEncoding;
+use tonic::{codec::CompressionEncoding, service::interceptor::InterceptedService};
 use uuid::Uuid;
 
 use self::load::Loaded;
@@ -32,8 +32,9 @@ use crate::{
     Announcement, Config, Error, Reads,
     announce::{self, Announced},
     inference::Inference,
+    metrics::Tally,
     server::{Identity, Ready, Server},
-    task,
+    spans, task,
 };
 
 /// What is served, as health knows it beside the expert's own name.
@@ -63,6 +64,11 @@ impl Options {
             drain: drain::Options::default(),
             metrics: Metrics::new(),
         }
+    }
+
+    /// The instance's id. Where it has none of its own, one is made up now.
+    pub fn instance(&mut self) -> &str {
+        self.announcement.instance.get_or_insert_with(|| made_up(&self.config.name))
     }
 }
 
@@ -140,12 +146,14 @@ impl Service {
         let address = server.local_addr().map_err(Error::Serve)?;
         let announced = announce::address(&options.announcement, address)?;
         let identity = Arc::new(Identity::new(&options));
-        let mut running = Running::start(server, &options, readiness, Arc::clone(&identity), Arc::clone(&ready));
+        let tally = Tally::new(&options.metrics, &identity, &ready);
+        let expert = Server::new(Arc::clone(&identity), Arc::clone(&ready), Arc::clone(&tally));
+        let mut running = Running::start(server, &options, readiness, expert);
 
         let starting = async {
             let Loaded { models, control, measured } = load::load(&options, store).await?;
             let (control, controller) = control.unzip();
-            let task = task::build(&options.config.task, &models).await?;
+            let task = task::build(&options.config.task, &models, &tally).await?;
             // The models of a repository are the instance's own.
             let packaged = if models.are_packaged() { models.refs() } else { Vec::new() };
             let card = announce::card(&options.config, packaged);
@@ -260,17 +268,13 @@ impl Handle {
 }
 
 impl Running {
-    fn start(
-        server: serve::Server,
-        options: &Options,
-        readiness: Readiness,
-        identity: Arc<Identity>,
-        ready: Arc<OnceLock<Ready>>,
-    ) -> Running {
+    fn start(server: serve::Server, options: &Options, readiness: Readiness, expert: Server) -> Running {
         let limit = options.serve.limits.max_message_bytes;
+        let reached = spans::reached(&expert.identity);
         let inference = Inference {
-            identity: Arc::clone(&identity),
-            ready: Arc::clone(&ready),
+            identity: Arc::clone(&expert.identity),
+            ready: Arc::clone(&expert.ready),
+            tally: Arc::clone(&expert.tally),
             readiness: readiness.clone(),
             deadlines: options.serve.deadlines,
             end: server.long_streams(),
@@ -281,11 +285,11 @@ impl Running {
             // What Triton's clients can ask for. Answers are compressed for none: tensors hardly shrink.
             .accept_compressed(CompressionEncoding::Gzip)
             .accept_compressed(CompressionEncoding::Deflate);
-        let expert = ExpertServiceServer::new(Server::new(identity, ready))
-            .max_decoding_message_size(limit)
-            .max_encoding_message_size(limit);
+        let expert = ExpertServiceServer::new(expert).max_decoding_message_size(limit).max_encoding_message_size(limit);
         let server = server.with_metrics(&options.metrics).with_health([readiness.clone()]);
-        let server = server.add_service(expert).add_service(inference);
+        let server = server
+            .add_service(InterceptedService::new(expert, reached.clone()))
+            .add_service(InterceptedService::new(inference, reached));
         let (stop, long_streams, in_flight) = (CancellationToken::new(), server.long_streams(), server.in_flight());
         let mut tasks = JoinSet::new();
         tasks.spawn(server.serve(stop.clone(), grace(options.drain)));
@@ -321,18 +325,22 @@ fn failure(ended: Result<Result<(), serve::Error>, tokio::task::JoinError>) -> O
 impl Identity {
     fn new(options: &Options) -> Identity {
         let (config, epoch) = (&options.config, Uuid::now_v7());
-        // The front of a UUIDv7 is the time, alike in everything that starts together; its end is random.
-        let id = epoch.simple().to_string();
-        let short = id.get(id.len().saturating_sub(12)..).unwrap_or(&id);
         Identity {
             expert: config.name.clone(),
             version: config.version.clone(),
-            instance: options.announcement.instance.clone().unwrap_or_else(|| format!("{}-{short}", config.name)),
+            instance: options.announcement.instance.clone().unwrap_or_else(|| made_up(&config.name)),
             epoch: epoch.to_string(),
             reads: config.task.kind().reads(),
             tls: options.serve.tls.is_some(),
         }
     }
+}
+
+/// An id for one start.
+fn made_up(expert: &str) -> String {
+    // The front of a UUIDv7 is the time, alike in everything that starts together; its end is random.
+    let id = Uuid::now_v7().simple().to_string();
+    format!("{expert}-{}", id.get(id.len().saturating_sub(12)..).unwrap_or(&id))
 }
 
 #[cfg(test)]

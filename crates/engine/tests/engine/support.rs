@@ -27,7 +27,7 @@ pub(crate) fn fixture(name: &str) -> PathBuf {
 /// A store on two cores.
 pub(crate) fn store() -> Store {
     let onnxruntime = Some(path(".tools/lib/libonnxruntime.so"));
-    Store::open(StoreOptions { onnxruntime, cores: Some(2.try_into().unwrap()) }).unwrap()
+    Store::open(StoreOptions { onnxruntime, cores: Some(2.try_into().unwrap()), ..StoreOptions::default() }).unwrap()
 }
 
 pub(crate) async fn load_fixture(store: &Store, name: &str) -> Result<Engine, Error> {

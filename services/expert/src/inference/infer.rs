@@ -1,21 +1,24 @@
 //! The answer to one `ModelInferRequest`, unary or of a stream.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, time::Duration};
 
 use consilium_engine::{Call, Tensor};
 use consilium_mesh::inference::{self, Reply, Request, TextReply, answers, text_model, texts};
 use consilium_proto::inference::{ModelInferRequest, ModelInferResponse};
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 use tokio::time::{Instant, timeout_at};
-use tonic::Status;
+use tonic::{Code, Status};
+use tracing::Span;
 use uuid::Uuid;
 
 use super::{Inference, names::Named};
 use crate::{
+    answering::Answering,
     models::Served,
     server::Ready,
+    spans,
     status::Refused,
-    task::{Answer, Context, Delta, Query, Task, Timings},
+    task::{Answer, Delta, Query, Timings},
     wire,
 };
 
@@ -44,7 +47,12 @@ impl Inference {
         let answered = async {
             match self.named(&asked.request.model).map_err(Refused::from)? {
                 Named::Texts => self.answer(ready, &asked).await,
-                Named::Raw(model) => run(ready, model, &asked).await,
+                Named::Raw(model) => {
+                    let answering = Answering::begin(&self.tally, Span::current(), deadline);
+                    let ran = run(ready, model, &asked).await;
+                    answering.ended(ran.as_ref().err().map_or(Code::Ok, Status::code));
+                    ran
+                }
             }
         };
         // Nobody bounds a stream from outside.
@@ -70,10 +78,11 @@ impl Inference {
         });
         let queries = queries.collect::<Result<Vec<Query>, _>>()?;
         let number = queries.len();
-        let answering = queries
-            .into_iter()
-            .enumerate()
-            .map(|(index, query)| done(Arc::clone(&ready.task), query, Context { deadline: *deadline }, field(index)));
+        let answering = queries.into_iter().enumerate().map(|(index, query)| async move {
+            let answering = Answering::begin(&self.tally, spans::answer(&ready.card.task), *deadline);
+            let refused = move |failure| Refused::Input { field: Some(field(index)), failure };
+            done(answering.run(&ready.task, query, refused)).await
+        });
         let answered: Vec<(Answer, Timings)> = stream::iter(answering).buffered(AT_ONCE).try_collect().await?;
         let (answered, timings): (Vec<Answer>, Vec<Timings>) = answered.into_iter().unzip();
 
@@ -140,21 +149,15 @@ fn reply(request: &Request, version: &str, outputs: Vec<Tensor>) -> Result<Model
 }
 
 /// A task's answer at its end. Dropping the future abandons the work.
-async fn done(
-    task: Arc<dyn Task>,
-    query: Query,
-    context: Context,
-    field: String,
-) -> Result<(Answer, Timings), Refused> {
-    let mut deltas = task.answer(query, context);
+async fn done(deltas: impl Stream<Item = Result<Delta, Status>>) -> Result<(Answer, Timings), Status> {
+    let mut deltas = pin!(deltas);
     while let Some(delta) = deltas.next().await {
-        match delta {
-            Ok(Delta::Text(_)) => {} // The whole text is in the answer.
-            Ok(Delta::Done(answer, timings)) => return Ok((answer, timings)),
-            Err(failure) => return Err(Refused::Input { field: Some(field), failure }),
+        match delta? {
+            Delta::Text(_) => {} // The whole text is in the answer.
+            Delta::Done(answer, timings) => return Ok((answer, timings)),
         }
     }
-    Err(Refused::NoAnswer)
+    Err(Refused::NoAnswer.into())
 }
 
 /// The client's own id, or a new one; several answers of one request are numbered.

@@ -1,6 +1,6 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
-use consilium_mesh::errors;
+use consilium_mesh::{errors, metrics::Metrics};
 use consilium_proto::inference::model_infer_request::InferInputTensor;
 use tonic::Code;
 
@@ -16,9 +16,11 @@ fn inference(task: Option<Arc<Scripted>>) -> Inference {
         readiness.latch("model").set();
         ready.set(Ready::new(testing::card(), task, Arc::default(), None)).unwrap();
     }
+    let (identity, ready) = (Arc::new(testing::identity()), Arc::new(ready));
     Inference {
-        identity: Arc::new(testing::identity()),
-        ready: Arc::new(ready),
+        tally: Tally::new(&Metrics::new(), &identity, &ready),
+        identity,
+        ready,
         readiness,
         deadlines: Deadlines::default(),
         end: CancellationToken::new(),

@@ -14,7 +14,7 @@ use std::{
     fmt::{self, Write},
     io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex as StdMutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use index::Index;
 pub use parse::Mistake;
 
-use crate::{Error, task::Encoder};
+use crate::{Error, metrics::Tally, task::Encoder};
 
 /// How often the file is looked at.
 const POLL: Duration = Duration::from_secs(1);
@@ -41,6 +41,9 @@ pub struct Knowledge {
     current: ArcSwap<Index>,
     /// What the file looked like when it was last read. Held while reloading, so that reloads follow one another.
     seen: Mutex<Option<Stamp>>,
+    /// When the file was written that `current` came from; `None` where the disk does not say.
+    written: StdMutex<Option<SystemTime>>,
+    tally: Arc<Tally>,
 }
 
 /// What tells that a file was written without reading it. The inode is there for files that are replaced by a rename
@@ -54,12 +57,19 @@ struct Stamp {
 
 impl Knowledge {
     /// Reads and encodes the file. `Err` says all that is wrong with it.
-    pub(crate) async fn open(path: &Path, encoder: Encoder) -> Result<Knowledge, Error> {
+    pub(crate) async fn open(path: &Path, encoder: Encoder, tally: Arc<Tally>) -> Result<Knowledge, Error> {
         let stamp = Stamp::of(path).await.ok();
         let bytes = read(path).await?;
         let index = index(path, &bytes, &encoder, None).await?;
         report(path, &index);
-        Ok(Knowledge { path: path.to_owned(), encoder, current: ArcSwap::from_pointee(index), seen: Mutex::new(stamp) })
+        Ok(Knowledge {
+            path: path.to_owned(),
+            encoder,
+            current: ArcSwap::from_pointee(index),
+            seen: Mutex::new(stamp),
+            written: StdMutex::new(stamp.and_then(|stamp| stamp.modified)),
+            tally,
+        })
     }
 
     pub(crate) fn current(&self) -> Arc<Index> {
@@ -69,6 +79,12 @@ impl Knowledge {
     /// Which state answers now: a short digest of the file's content.
     pub fn revision(&self) -> Arc<str> {
         self.current.load().revision()
+    }
+
+    /// How long ago the file was written that answers now. A clock that was set back makes nothing younger than new.
+    pub(crate) fn age(&self, now: SystemTime) -> Option<Duration> {
+        let written = *self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        written.map(|written| now.duration_since(written).unwrap_or_default())
     }
 
     /// Reads the file again, whether or not it looks changed, and tells which revision answers from now on. On `Err`
@@ -110,6 +126,11 @@ impl Knowledge {
         if matches!(outcome, Ok(_) | Err(Error::Knowledge { .. })) {
             *seen = now;
         }
+        if outcome.is_ok() {
+            let written = now.and_then(|stamp| stamp.modified);
+            *self.written.lock().unwrap_or_else(PoisonError::into_inner) = written;
+        }
+        self.tally.reloaded(outcome.is_ok());
         outcome
     }
 

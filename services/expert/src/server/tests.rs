@@ -1,6 +1,6 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
-use consilium_mesh::errors;
+use consilium_mesh::{errors, metrics::Metrics};
 use tonic::Code;
 
 use super::{
@@ -12,11 +12,17 @@ use crate::task::Scripted;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 fn server(task: Option<Arc<Scripted>>) -> Server {
+    server_on(&Metrics::new(), task)
+}
+
+fn server_on(page: &Metrics, task: Option<Arc<Scripted>>) -> Server {
     let ready = OnceLock::new();
     if let Some(task) = task {
         ready.set(Ready::new(card(), task, Arc::default(), None)).unwrap();
     }
-    Server::new(Arc::new(identity()), Arc::new(ready))
+    let (identity, ready) = (Arc::new(identity()), Arc::new(ready));
+    let tally = Tally::new(page, &identity, &ready);
+    Server::new(identity, ready, tally)
 }
 
 /// A request as it comes from the deadline layer.
@@ -89,26 +95,36 @@ async fn a_call_without_a_deadline_is_not_run() {
 #[tokio::test(start_paused = true)]
 async fn a_stream_ends_at_its_deadline_and_abandons_the_work() {
     let task = Scripted::new(&["for"]);
-    let begun = Instant::now();
-    let mut events = server(Some(Arc::clone(&task))).stream_infer(request("oracle")).await.unwrap().into_inner();
+    let (begun, page) = (Instant::now(), Metrics::new());
+    // It lives as long as the test: with the server the expert leaves the page.
+    let server = server_on(&page, Some(Arc::clone(&task)));
+    let mut events = server.stream_infer(request("oracle")).await.unwrap().into_inner();
     assert!(events.next().await.unwrap().is_ok());
     let status = events.next().await.unwrap().expect_err("the task never answers");
     assert_eq!((status.code(), begun.elapsed()), (Code::DeadlineExceeded, PATIENCE));
     assert!(events.next().await.is_none());
     assert!(task.abandoned.load(Ordering::SeqCst));
+    assert_eq!(counted(&page), ["DEADLINE_EXCEEDED 1"]);
+}
+
+/// The codes that the answers of a page ended with, and how many of each.
+fn counted(page: &Metrics) -> Vec<String> {
+    let series = r#"consilium_expert_answer_duration_seconds_count{expert="oracle",rpc_response_status_code=""#;
+    page.encode().lines().filter_map(|line| Some(line.strip_prefix(series)?.replace("\"}", ""))).collect()
 }
 
 #[tokio::test]
 async fn a_dropped_call_abandons_the_work() {
     let task = Scripted::new(&[]);
-    let mut call = Box::pin({
-        let server = server(Some(Arc::clone(&task)));
-        async move { server.infer(unary(request("oracle"))).await }
-    });
+    let page = Metrics::new();
+    let server = server_on(&page, Some(Arc::clone(&task)));
+    let mut call = Box::pin(server.infer(unary(request("oracle"))));
     assert!(futures::poll!(&mut call).is_pending());
     assert!(!task.abandoned.load(Ordering::SeqCst));
+    assert!(counted(&page).is_empty());
     drop(call);
     assert!(task.abandoned.load(Ordering::SeqCst));
+    assert_eq!(counted(&page), ["CANCELLED 1"]);
 }
 
 #[tokio::test]

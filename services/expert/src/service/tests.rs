@@ -95,7 +95,9 @@ async fn started(task: Arc<dyn Task>, registry: &Recorded) -> Handle {
     let address = server.local_addr().unwrap();
     let readiness = Readiness::new("oracle");
     readiness.latch("model").set();
-    let running = Running::start(server, &options, readiness, Arc::clone(&identity), Arc::clone(&ready));
+    let tally = Tally::new(&options.metrics, &identity, &ready);
+    let service = Server::new(Arc::clone(&identity), Arc::clone(&ready), tally);
+    let running = Running::start(server, &options, readiness, service);
     let record = announce::record(&identity, &options.announcement, address.to_string(), None);
     let registration = registry.register(card, record.clone()).await.unwrap();
     let announced = Arc::new(Announced::new(registration, record));

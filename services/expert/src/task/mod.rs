@@ -21,7 +21,7 @@ pub(crate) use encoder::Encoder;
 #[cfg(test)]
 pub(crate) use scripted::Scripted;
 
-use crate::{Error, TaskConfig, TaskKind, Unserved, knowledge::Knowledge, models::Models};
+use crate::{Error, TaskConfig, TaskKind, Unserved, knowledge::Knowledge, metrics::Tally, models::Models};
 
 /// What an expert does with a query.
 pub trait Task: fmt::Debug + Send + Sync {
@@ -80,13 +80,17 @@ pub enum Failure {
 
 /// The task that `config` describes, over its models. `Err` when the model is not one for this kind of task or the
 /// knowledge cannot be read.
-pub(crate) async fn build(config: &TaskConfig, models: &Arc<Models>) -> Result<Arc<dyn Task>, Error> {
+pub(crate) async fn build(
+    config: &TaskConfig,
+    models: &Arc<Models>,
+    tally: &Arc<Tally>,
+) -> Result<Arc<dyn Task>, Error> {
     let engine = || Ok(models.get(None, "").map_err(Error::Task)?.engine.clone());
     Ok(match config {
         TaskConfig::Embed { .. } => Arc::new(embed::Embed::new(engine()?)?),
         TaskConfig::Classify { .. } => Arc::new(classify::Classify::new(engine()?)?),
         TaskConfig::Retrieve { knowledge, top, .. } => {
-            Arc::new(retrieve::Retrieve::open(engine()?, knowledge, *top).await?)
+            Arc::new(retrieve::Retrieve::open(engine()?, knowledge, *top, tally).await?)
         }
         TaskConfig::Tensors { .. } => Arc::new(tensors::Tensors::new(Arc::clone(models))),
     })

@@ -9,6 +9,8 @@ use super::{Answer, Body, Confidence, Context, Delta, Encoder, Failure, Query, T
 use crate::{
     Error,
     knowledge::{Index, Knowledge},
+    metrics::{Tally, VectorSource},
+    spans,
 };
 
 #[derive(Debug)]
@@ -16,13 +18,19 @@ pub(super) struct Retrieve {
     encoder: Encoder,
     knowledge: Arc<Knowledge>,
     top: usize,
+    tally: Arc<Tally>,
 }
 
 impl Retrieve {
-    pub(super) async fn open(engine: Engine, knowledge: &Path, top: usize) -> Result<Retrieve, Error> {
+    pub(super) async fn open(
+        engine: Engine,
+        knowledge: &Path,
+        top: usize,
+        tally: &Arc<Tally>,
+    ) -> Result<Retrieve, Error> {
         let encoder = Encoder::new(engine)?;
-        let knowledge = Arc::new(Knowledge::open(knowledge, encoder.clone()).await?);
-        Ok(Retrieve { encoder, knowledge, top })
+        let knowledge = Arc::new(Knowledge::open(knowledge, encoder.clone(), Arc::clone(tally)).await?);
+        Ok(Retrieve { encoder, knowledge, top, tally: Arc::clone(tally) })
     }
 
     async fn retrieve(&self, query: Query, context: Context) -> Result<Delta, Failure> {
@@ -36,14 +44,19 @@ impl Retrieve {
         match query.vector {
             // The gate's vector saves a run of the model. Of longer texts only the encoder can say whether they were cut.
             Some(vector) if self.encoder.accept(&vector) && self.encoder.reads_whole(&query.text) => {
+                self.tally.vector(VectorSource::Router);
                 Ok(Encoded { vector, truncated: false, timings: Timings::default() })
             }
-            _ => self.encoder.encode(&query.text, context).await,
+            _ => {
+                let encoded = self.encoder.encode(&query.text, context).await?;
+                self.tally.vector(VectorSource::Model);
+                Ok(encoded)
+            }
         }
     }
 
     fn found(&self, index: &Index, encoded: &Encoded) -> Answer {
-        let passages = index.search(&encoded.vector.values, self.top);
+        let passages = spans::search().in_scope(|| index.search(&encoded.vector.values, self.top));
         let mut sources = Vec::new();
         for passage in &passages {
             if !sources.contains(&passage.source) {

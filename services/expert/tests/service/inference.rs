@@ -85,7 +85,7 @@ pub(super) fn add_sub(model: &str, a: f32, b: f32) -> ModelInferRequest {
     raw(model, &[("a", "FP32", &[1, 16], &fp32(&[a; 16])), ("b", "FP32", &[1, 16], &fp32(&[b; 16]))])
 }
 
-fn texts(model: &str, id: &str, texts: &[&str]) -> ModelInferRequest {
+pub(super) fn texts(model: &str, id: &str, texts: &[&str]) -> ModelInferRequest {
     let request = raw(model, &[("text", "BYTES", &[i64::try_from(texts.len()).unwrap()], &strings(texts))]);
     ModelInferRequest { id: id.to_owned(), ..request }
 }

@@ -4,6 +4,7 @@
 
 mod inference;
 mod repository;
+mod telemetry;
 
 use std::{
     fs,
@@ -45,7 +46,7 @@ impl House {
     fn new() -> House {
         let onnxruntime = Some(root().join(".tools/lib/libonnxruntime.so"));
         House {
-            store: Store::open(StoreOptions { onnxruntime, cores: None }).unwrap(),
+            store: Store::open(StoreOptions { onnxruntime, ..StoreOptions::default() }).unwrap(),
             registry: Arc::new(MemoryRegistry::new("test")),
             folder: tempfile::tempdir().unwrap(),
         }
