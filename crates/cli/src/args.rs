@@ -2,12 +2,18 @@
 
 mod feedback;
 mod question;
+mod slo;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
+use consilium_mesh::process::OTLP_ENDPOINT;
 
-pub(crate) use self::{feedback::Feedback, question::Question};
+pub(crate) use self::{
+    feedback::Feedback,
+    question::Question,
+    slo::{Format, Rules, Slo, SloCommand},
+};
 
 /// Variables named `CONSILIUM_…` that are this program's own, and therefore no settings of a mesh.
 pub(crate) const OWN_VARIABLES: [&str; 3] = ["CONSILIUM_ROUTER", "CONSILIUM_ONNXRUNTIME", "CONSILIUM_LOG"];
@@ -41,6 +47,8 @@ pub(crate) enum Command {
     Models(Models),
     /// Find every mistake in a mesh's files without starting it
     Check(Check),
+    /// Hold experts to their objectives
+    Slo(Slo),
 }
 
 impl Command {
@@ -51,7 +59,7 @@ impl Command {
             Command::Explain(args) => args.json,
             Command::Feedback(args) => args.json,
             Command::Experts(args) => args.json && args.instead.is_none(),
-            Command::Up(_) | Command::Demo(_) | Command::Models(_) | Command::Check(_) => false,
+            Command::Up(_) | Command::Demo(_) | Command::Models(_) | Command::Check(_) | Command::Slo(_) => false,
         }
     }
 }
@@ -92,14 +100,28 @@ pub(crate) struct Demo {
     pub(crate) json: bool,
 }
 
-/// For the commands that run models in this process.
+/// For the commands that run a mesh in this process.
 #[derive(Debug, Args)]
 pub(crate) struct Runtime {
     /// The ONNX Runtime library, libonnxruntime.so; found beside this program or in .tools/lib when not given
     #[arg(long, value_name = "FILE", env = "CONSILIUM_ONNXRUNTIME")]
     pub(crate) onnxruntime: Option<PathBuf>,
+    /// A collector that takes traces, by OTLP over gRPC
+    #[arg(long, value_name = "URL", env = OTLP_ENDPOINT)]
+    otlp: Option<String>,
     #[command(flatten)]
     pub(crate) log: Log,
+    /// Keep no counters and no histograms, to measure what they cost
+    #[arg(long, hide = true)]
+    pub(crate) no_metrics: bool,
+}
+
+impl Runtime {
+    /// Where traces go, as `--set` would have it. Set to nothing is how deployments leave a variable out.
+    pub(crate) fn setting(&self) -> Option<String> {
+        let otlp = self.otlp.as_deref().filter(|url| !url.is_empty())?;
+        Some(format!("traces.endpoint={}", serde_json::json!(otlp)))
+    }
 }
 
 #[derive(Debug, Args)]
@@ -284,6 +306,16 @@ mod tests {
         {
             assert_eq!(parse(wrong).unwrap_err().exit_code(), 2);
         }
+    }
+
+    #[test]
+    fn a_collector_is_a_setting_unless_it_is_nothing() {
+        let setting = |url| match parse(&["demo", "mesh.yaml", "--otlp", url]).unwrap() {
+            Command::Demo(demo) => demo.runtime.setting(),
+            _ => panic!("another command"),
+        };
+        assert_eq!(setting("http://a:1").as_deref(), Some(r#"traces.endpoint="http://a:1""#));
+        assert_eq!(setting(""), None);
     }
 
     #[test]

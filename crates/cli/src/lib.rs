@@ -17,6 +17,7 @@ pub mod progress;
 mod question;
 mod registry;
 mod render;
+mod slo;
 mod text;
 mod view;
 

@@ -2,6 +2,7 @@
 
 use std::{fs, path::Path};
 
+use consilium_mesh::metrics::Metrics;
 use consilium_proto::v1;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -48,12 +49,25 @@ pub(crate) struct Summary {
 }
 
 pub(crate) async fn run(args: &args::Demo, page: &mut Page<'_>) -> Result<Exit, Error> {
-    let mesh = Definition::load(&args.mesh, EPHEMERAL.map(str::to_owned).to_vec())?;
+    let settings = EPHEMERAL.map(str::to_owned).into_iter().chain(args.runtime.setting());
+    let mesh = Definition::load(&args.mesh, settings.collect())?;
     let experts: Vec<&str> = mesh.experts.iter().map(|expert| expert.name.as_str()).collect();
     let questions = question::load(&definition::questions(&args.mesh), &experts)?;
-    super::log(&args.runtime.log)?;
+    let (telemetry, metrics) = super::observe(&args.runtime, &mesh.config)?;
+    let ran = ask(mesh, questions, (args, metrics), page).await;
+    telemetry.stop().await;
+    ran
+}
+
+async fn ask(
+    mesh: Definition,
+    questions: Vec<Question>,
+    (args, metrics): (&args::Demo, Metrics),
+    page: &mut Page<'_>,
+) -> Result<Exit, Error> {
     let options = embedded::Options {
         onnxruntime: environment::onnxruntime(args.runtime.onnxruntime.as_deref(), &args.mesh)?,
+        metrics,
         progress: if args.json { Progress::silent() } else { Progress::shown() },
         // Nobody else knows of this mesh: a signal may end it at once.
         stop: CancellationToken::new(),

@@ -8,9 +8,15 @@ pub(crate) mod explain;
 pub(crate) mod feedback;
 pub(crate) mod models;
 pub(crate) mod retire;
+pub(crate) mod slo;
 pub(crate) mod up;
 
-use consilium_mesh::logs;
+use consilium_mesh::{
+    logs,
+    metrics::Metrics,
+    telemetry::{self, Telemetry},
+};
+use consilium_router::Config;
 
 use crate::{
     args::{self, Command},
@@ -48,11 +54,27 @@ pub(crate) async fn run(command: Command, page: &mut Page<'_>) -> Result<Exit, E
         Command::Experts(args) => experts::run(&args, page).await,
         Command::Models(args) => models::run(&args, page),
         Command::Check(args) => check::run(args, page),
+        Command::Slo(args) => slo::run(args.command, page),
     }
 }
 
-/// For the commands that run a mesh or join its registry; the others have nothing to log.
+/// For the commands that join a mesh's registry; the others have nothing to log.
 fn log(log: &args::Log) -> Result<(), Error> {
     logs::init(&log.level, logs::Format::Auto)
         .map_err(|error| Error::Usage(Trouble::of("the logs cannot be set up", &error)))
+}
+
+/// For the commands that run a mesh in this process, whose router and experts are one service to those who look at traces.
+fn observe(runtime: &args::Runtime, mesh: &Config) -> Result<(Telemetry, Metrics), Error> {
+    let metrics = Metrics::new();
+    consilium_metrics::set_recording(!runtime.no_metrics);
+    let service = telemetry::Service {
+        name: "consilium".to_owned(),
+        namespace: mesh.name.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        instance: None,
+    };
+    let telemetry = telemetry::start(&runtime.log.level, logs::Format::Auto, &mesh.traces, service, &metrics)
+        .map_err(|error| Error::Usage(Trouble::of("logs and traces cannot be set up", &error)))?;
+    Ok((telemetry, metrics))
 }

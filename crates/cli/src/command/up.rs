@@ -1,6 +1,6 @@
 //! `consilium up`: a mesh in this process, until somebody says stop.
 
-use consilium_mesh::{config, drain::Signals};
+use consilium_mesh::{config, drain::Signals, metrics::Metrics};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -24,7 +24,13 @@ pub(crate) async fn run(args: &args::Up, page: &mut Page<'_>) -> Result<Exit, Er
         yaml.lines().try_for_each(|line| page.line(line))?;
         return Ok(Exit::Done);
     }
-    super::log(&args.runtime.log)?;
+    let (telemetry, metrics) = super::observe(&args.runtime, &definition.config)?;
+    let ran = serve(definition, args, metrics, page).await;
+    telemetry.stop().await;
+    ran
+}
+
+async fn serve(definition: Definition, args: &args::Up, metrics: Metrics, page: &mut Page<'_>) -> Result<Exit, Error> {
     let onnxruntime = environment::onnxruntime(args.runtime.onnxruntime.as_deref(), &args.mesh)?;
 
     let stop = CancellationToken::new();
@@ -33,7 +39,7 @@ pub(crate) async fn run(args: &args::Up, page: &mut Page<'_>) -> Result<Exit, Er
     let mut watching = JoinSet::new();
     watching.spawn(signals.obey(stop.clone(), |code| std::process::exit(code)));
 
-    let options = embedded::Options { onnxruntime, progress: Progress::shown(), stop: stop.clone() };
+    let options = embedded::Options { onnxruntime, metrics, progress: Progress::shown(), stop: stop.clone() };
     let Some(mut mesh) = Mesh::start(definition, options).await? else { return Ok(Exit::Done) };
     // Whoever started it may not read what it says (`up | head -1`): a mesh serves all the same.
     if let Err(error) = render::ready::ready(page, &mesh).map_err(Error::from)
@@ -61,5 +67,6 @@ fn settings(args: &args::Up) -> Vec<String> {
     set.extend(args.listen.map(|address| format!("listen={address}")));
     set.extend(args.admin.map(|address| format!("admin={address}")));
     set.extend(args.etcd.setting());
+    set.extend(args.runtime.setting());
     set
 }
