@@ -11,6 +11,7 @@ mod explain;
 mod fallback;
 mod feedback;
 mod join_and_leave;
+mod metrics_page;
 mod observe;
 mod refusal;
 mod retry;

@@ -56,8 +56,8 @@ impl Mesh {
     pub async fn named(name: &str, settings: &str) -> Self {
         let dir = TempDir::new().expect("a temporary directory can be made");
         let config = config(dir.path(), name, settings);
-        let store =
-            Store::open(StoreOptions { onnxruntime: Some(onnxruntime()), cores: None }).expect("ONNX Runtime loads");
+        let store = Store::open(StoreOptions { onnxruntime: Some(onnxruntime()), ..StoreOptions::default() })
+            .expect("ONNX Runtime loads");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let address = listener.local_addr().expect("a bound port has an address");
         let registry = Arc::new(MemoryRegistry::new(name));

@@ -135,14 +135,22 @@ fn nothing_is_left_for_later() {
 }
 
 #[test]
-fn metrics_are_named_in_one_module_of_a_crate() {
-    let found: Vec<_> = sources()
-        .into_iter()
-        .filter(|(path, _)| path.contains("/src/") && !path.ends_with("/metrics.rs") && !is_test(path))
-        .filter(|(_, text)| text.contains(".register(\"") || text.contains("register_with_unit("))
-        .map(|(path, _)| path)
-        .collect();
-    assert!(found.is_empty(), "metrics are named outside of metrics.rs in {found:?}");
+fn metrics_and_spans_are_named_in_one_module_of_a_crate() {
+    let named = |module: &str, makers: &[&str]| -> Vec<String> {
+        let elsewhere = |path: &str| {
+            let own = path.ends_with(&format!("/{module}.rs")) || path.contains(&format!("/{module}/"));
+            path.contains("/src/") && !path.starts_with("crates/metrics/") && !own && !is_test(path)
+        };
+        let code = |text: &str| text.split("mod tests {").next().unwrap_or_default().to_owned();
+        let found = sources()
+            .into_iter()
+            .filter(|(path, text)| elsewhere(path) && makers.iter().any(|maker| code(text).contains(maker)));
+        found.map(|(path, _)| path).collect()
+    };
+    let metrics = named("metrics", &["Described::counter(", "Described::gauge(", "Described::histogram("]);
+    assert!(metrics.is_empty(), "metrics are named outside of metrics.rs in {metrics:?}");
+    let spans = named("spans", &["span!("]);
+    assert!(spans.is_empty(), "spans are named outside of spans.rs in {spans:?}");
 }
 
 #[test]

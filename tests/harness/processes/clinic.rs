@@ -15,7 +15,7 @@ use super::{
     Etcd, Expert, Ledger, Load, Process, Proxy, Router, Tally, files,
     load::RATE,
     router::listed,
-    start::{ANY_PORT, Start},
+    start::{ANY_PORT, ORDINARY, Start},
     until,
 };
 
@@ -71,7 +71,7 @@ impl Clinic {
         let urls = if options.cables { cables.iter().map(Proxy::url).collect() } else { etcd.urls() };
         let table = dir.path().join("router.table");
         let direct = etcd.urls();
-        let start = Start { mesh: MESH, dir: dir.path(), logs, urls: &direct, lease: options.lease };
+        let start = Start { mesh: MESH, dir: dir.path(), logs, urls: &direct, lease: options.lease, manner: &ORDINARY };
         let over_cables = Start { urls: &urls, ..start };
         let (router, general, a, b, c) = tokio::join!(
             over_cables.router("router", &table),
@@ -188,7 +188,7 @@ impl Clinic {
     }
 
     fn starting<'a>(&'a self, urls: &'a [String]) -> Start<'a> {
-        Start { mesh: MESH, dir: self.dir.path(), logs: &self.logs, urls, lease: self.lease }
+        Start { mesh: MESH, dir: self.dir.path(), logs: &self.logs, urls, lease: self.lease, manner: &ORDINARY }
     }
 }
 

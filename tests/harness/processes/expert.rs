@@ -46,6 +46,10 @@ impl Expert {
         until("the expert is ready", async || is_ready(self.listening.admin).await.then_some(())).await;
     }
 
+    pub fn admin(&self) -> SocketAddr {
+        self.listening.admin
+    }
+
     /// A page of its admin port.
     pub async fn page(&self, path: &str) -> Option<String> {
         admin(self.listening.admin, path).await

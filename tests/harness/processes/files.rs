@@ -113,3 +113,17 @@ fn passage((id, title, text): (&str, &str, &str)) -> String {
 pub(super) fn write(path: &Path, text: &str) {
     fs::write(path, text).expect("a temporary file can be written");
 }
+
+/// A directory with everything in it.
+pub(super) fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a temporary directory can be made");
+    for entry in fs::read_dir(from).expect("the fixtures are built: `make setup`") {
+        let entry = entry.expect("a directory can be read");
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        if from.is_dir() {
+            copy(&from, &to);
+        } else {
+            fs::copy(&from, &to).expect("a temporary file can be written");
+        }
+    }
+}

@@ -8,12 +8,12 @@ use std::{
 };
 
 use consilium_proto::v1;
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{
     Etcd, Expert, Process, Router, files,
-    start::{ANY_PORT, Start},
+    start::{ANY_PORT, ORDINARY, Start},
 };
 use crate::models;
 
@@ -53,7 +53,7 @@ impl Lab {
         write(dir.path());
         let etcd = Etcd::start(1, logs).await;
         let urls = etcd.urls();
-        let start = Start { mesh: Self::MESH, dir: dir.path(), logs, urls: &urls, lease: LEASE };
+        let start = Start { mesh: Self::MESH, dir: dir.path(), logs, urls: &urls, lease: LEASE, manner: &ORDINARY };
         let table = dir.path().join("router.table");
         let (router, a, b, empty, triage) = tokio::join!(
             start.router("router", &table),
@@ -83,7 +83,7 @@ fn repository(dir: &Path, instance: &str) -> PathBuf {
 
 /// Instances of one expert have one `expert.yaml`, and a repository lies beside it: so each has a copy of its own beside its
 /// own.
-async fn over_repository(start: &Start<'_>, expert: &str, instance: &str) -> Expert {
+pub(super) async fn over_repository(start: &Start<'_>, expert: &str, instance: &str) -> Expert {
     let repository = repository(start.dir, instance);
     let yaml = repository.with_file_name("expert.yaml");
     fs::copy(start.yaml(expert), &yaml).expect("a temporary file can be copied");
@@ -92,45 +92,44 @@ async fn over_repository(start: &Start<'_>, expert: &str, instance: &str) -> Exp
 }
 
 fn write(dir: &Path) {
-    let slo = json!({"latency": format!("{}ms", Lab::SLO.as_millis()), "objective": 0.9});
-    let tensors = json!({
-        "accepts": ["tensor"],
-        "task": {"kind": "tensors", "repository": "repository", "model": "add-sub", "control": "explicit"},
-        "slo": slo,
-    });
-    files::expert(dir, Lab::TENSORS, "Adds and subtracts, and gives tensors of every kind back as they are.", &tensors);
+    for instance in ["a", "b"] {
+        tensors(dir, instance);
+    }
     let empty = json!({
         "accepts": ["tensor"],
         "task": {"kind": "tensors", "repository": "repository", "load": [], "control": "explicit"},
-        "slo": slo,
+        "slo": slo(),
     });
     files::expert(dir, Lab::EMPTY, "Runs the models that it is told to load.", &empty);
+    triage(dir);
+    files::mesh(dir, Lab::MESH, &json!({"encoder": "minilm-l6"}));
+    fs::create_dir_all(repository(dir, "empty")).expect("a temporary directory can be made");
+}
+
+/// Writes the expert [`Lab::TRIAGE`] into `dir`.
+pub(super) fn triage(dir: &Path) {
     let triage = json!({
         "examples": "examples.txt",
         "accepts": ["text"],
         "task": {"kind": "classify", "model": "clinic-diagnostic"},
-        "slo": slo,
+        "slo": slo(),
     });
     let triage =
         files::expert(dir, Lab::TRIAGE, "Says how urgent a complaint is, from the words of a patient.", &triage);
     files::write(&triage.join("examples.txt"), EXAMPLES);
-    files::mesh(dir, Lab::MESH, &json!({"encoder": "minilm-l6"}));
-    for instance in ["a", "b"] {
-        copy(&models().join("fixtures/repository"), &repository(dir, instance));
-    }
-    fs::create_dir_all(repository(dir, "empty")).expect("a temporary directory can be made");
 }
 
-/// A directory with everything in it.
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a temporary directory can be made");
-    for entry in fs::read_dir(from).expect("the fixtures are built: `make setup`") {
-        let entry = entry.expect("a directory can be read");
-        let (from, to) = (entry.path(), to.join(entry.file_name()));
-        if from.is_dir() {
-            copy(&from, &to);
-        } else {
-            fs::copy(&from, &to).expect("a temporary file can be written");
-        }
-    }
+/// Writes the expert [`Lab::TENSORS`] into `dir`, and the repository of one instance of it.
+pub(super) fn tensors(dir: &Path, instance: &str) {
+    let tensors = json!({
+        "accepts": ["tensor"],
+        "task": {"kind": "tensors", "repository": "repository", "model": "add-sub", "control": "explicit"},
+        "slo": slo(),
+    });
+    files::expert(dir, Lab::TENSORS, "Adds and subtracts, and gives tensors of every kind back as they are.", &tensors);
+    files::copy(&models().join("fixtures/repository"), &repository(dir, instance));
+}
+
+fn slo() -> Value {
+    json!({"latency": format!("{}ms", Lab::SLO.as_millis()), "objective": 0.9})
 }

@@ -5,34 +5,49 @@
 //! etcd, `/readyz`.
 
 mod clinic;
+mod collector;
 mod etcd;
 mod expert;
 mod files;
+mod http;
+mod jaeger;
 mod lab;
 mod ledger;
 mod load;
 pub mod machine;
+mod outpost;
 mod practice;
 mod process;
+mod prometheus;
 mod proxy;
 mod report;
 mod router;
 mod start;
+mod watched;
 
 pub use clinic::{Clinic, EXPERT, MESH, Options};
+pub use collector::Collector;
 pub use etcd::{Announced, Etcd, tool};
 pub use expert::Expert;
 pub use files::QUESTIONS;
+pub use jaeger::{Jaeger, Kind, Span, Trace};
 pub use lab::Lab;
 pub use ledger::{Attempt, Effect, Event, Id, Ledger, Outcome, Tally};
 pub use load::Load;
+pub use outpost::Outpost;
 pub use practice::Practice;
 pub use process::{Listening, Process, Signal, built, target};
+pub use prometheus::{Exemplar, Prometheus, Rule, Sample, Watch};
 pub use proxy::Proxy;
 pub use report::{Report, Row};
 pub use router::Router;
+pub use start::Manner;
+pub use watched::{Watched, write_rules};
 
-use std::time::Duration;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -54,6 +69,16 @@ pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> (
         assert!(since.elapsed() < PATIENCE, "it did not come: {what}");
         tokio::time::sleep(GLANCE).await;
     }
+}
+
+/// One of the programs that watch a mesh from outside. They take minutes to build, so not everybody has them.
+///
+/// # Panics
+/// When it is not there: a test that looks through it cannot be left out.
+pub fn observability_tool(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools/bin").join(name);
+    assert!(path.exists(), "{} is missing: run `make setup-observability` first", path.display());
+    path
 }
 
 /// A port of loopback that was free a moment ago.

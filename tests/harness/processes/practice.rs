@@ -4,6 +4,7 @@
 
 use std::{
     fs, io,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -21,12 +22,12 @@ use tonic::Code;
 use super::{
     Etcd, Expert, Process, Router,
     clinic::Options,
-    free_port,
-    start::{ANY_PORT, Start},
+    files, free_port,
+    start::{ANY_PORT, Manner, ORDINARY, Start},
 };
-use crate::{Behaviour, Scripted, Stumbled};
+use crate::{Behaviour, Scripted, Stumbled, models};
 
-const MESH: &str = "clinic";
+const FILES: &str = "meshes/clinic";
 /// The experts of the mesh's files, one of them twice: expert and instance.
 const INSTANCES: [(&str, &str); 5] = [
     ("care-coordination", "care-coordination-1"),
@@ -42,15 +43,17 @@ pub struct Practice {
     pub router: Router,
     /// The router answers pages of this port of loopback.
     pub page_port: u16,
+    /// The real ones, in the order of their names.
+    pub experts: Vec<Expert>,
+    pub etcd: Etcd,
     scripted: Vec<Scripted>,
     journal: PathBuf,
-    _experts: Vec<Expert>,
     _registry: EtcdRegistry,
-    _etcd: Etcd,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Practice {
+    pub const MESH: &str = "clinic";
     /// Streams [`Practice::STORY`], then answers.
     const STORYTELLER: &str = "storyteller";
     const STORY: [&str; 3] = ["Once upon a time ", "there was a gate ", "that knew whom to ask."];
@@ -67,12 +70,22 @@ impl Practice {
 
     /// Starts everything, and returns when the router routes to all of them.
     pub async fn start(logs: &Path) -> Self {
+        Self::in_manner(logs, &ORDINARY).await
+    }
+
+    /// The same, with every process in this manner.
+    pub async fn in_manner(logs: &Path, manner: &Manner) -> Self {
         let dir = TempDir::new().expect("a temporary directory can be made");
         let etcd = Etcd::start(1, logs).await;
         let urls = etcd.urls();
-        let files = files();
+        // A copy: tests change what experts know, and what a router keeps belongs nowhere near files under version control.
+        // It lies where its own files say that it does: two levels below the models.
+        let files = dir.path().join(FILES);
+        files::copy(&shipped(), &files);
+        fs::create_dir_all(dir.path().join("models")).expect("a temporary directory can be made");
+        symlink(models(), dir.path().join("models/build")).expect("a temporary directory can have links");
         let lease = Options::default().lease;
-        let start = Start { mesh: MESH, dir: &files, logs, urls: &urls, lease };
+        let start = Start { mesh: Self::MESH, dir: &files, logs, urls: &urls, lease, manner };
         let mut experts = Vec::new();
         for (expert, instance) in INSTANCES {
             let yaml = files.join("experts").join(expert).join("expert.yaml");
@@ -80,7 +93,6 @@ impl Practice {
             experts.push(Expert::new(expert, instance, Process::listening(instance, command, logs).await));
         }
         let mut command = start.router_command(&dir.path().join("router.table"));
-        // What a router keeps does not belong beside files that are under version control.
         let (key_file, journal) = (dir.path().join("feedback.key"), dir.path().join("feedback.jsonl"));
         for (setting, file) in [("key_file", &key_file), ("journal", &journal)] {
             command.arg("--set").arg(format!("feedback.{setting}={}", file.display()));
@@ -88,21 +100,22 @@ impl Practice {
         let page_port = free_port();
         command.arg("--set").arg(format!("web.origins=[http://127.0.0.1:{page_port}]"));
         let router = Router::new(Process::listening("router", command, logs).await).await;
-        let registry = EtcdRegistry::open(MESH, &EtcdSettings::new(&urls), None, &Metrics::new())
+        let registry = EtcdRegistry::open(Self::MESH, &EtcdSettings::new(&urls), None, &Metrics::new())
             .expect("the addresses of etcd are right");
         let (scripted, absent) = script(&registry).await;
-        let practice = Self {
-            router,
-            page_port,
-            scripted,
-            journal,
-            _experts: experts,
-            _registry: registry,
-            _etcd: etcd,
-            _dir: dir,
-        };
+        let practice = Self { router, page_port, experts, etcd, scripted, journal, _registry: registry, dir };
         practice.complete(absent).await;
         practice
+    }
+
+    /// Where the processes keep what they keep: the router's table, its key, its journal of feedback.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Where the files are that describe the mesh, as they are shipped.
+    pub fn files(&self) -> PathBuf {
+        self.dir.path().join(FILES)
     }
 
     /// What the router wrote down of feedback so far, line by line.
@@ -135,7 +148,7 @@ impl Practice {
 }
 
 /// The files of the mesh, as they are shipped.
-fn files() -> PathBuf {
+fn shipped() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../meshes/clinic")
 }
 

@@ -44,6 +44,10 @@ impl Router {
         self.listening.address
     }
 
+    pub fn admin(&self) -> SocketAddr {
+        self.listening.admin
+    }
+
     /// A page of its admin port.
     pub async fn page(&self, path: &str) -> Option<String> {
         admin(self.listening.admin, path).await

@@ -24,6 +24,40 @@ pub(super) struct Start<'a> {
     /// Of etcd.
     pub(super) urls: &'a [String],
     pub(super) lease: Duration,
+    pub(super) manner: &'a Manner,
+}
+
+/// How much every process of a mesh says, and what else it is told.
+#[derive(Debug, Clone)]
+pub struct Manner {
+    pub log: &'static str,
+    /// On its command line.
+    pub arguments: Vec<String>,
+}
+
+/// As an operator runs a mesh.
+pub(super) static ORDINARY: Manner = Manner { log: "info", arguments: Vec::new() };
+
+impl Default for Manner {
+    fn default() -> Self {
+        ORDINARY.clone()
+    }
+}
+
+impl Manner {
+    /// With traces that go to `otlp`.
+    #[must_use]
+    pub fn traced(mut self, otlp: &str) -> Self {
+        self.arguments.extend(["--otlp".to_owned(), otlp.to_owned()]);
+        self
+    }
+
+    /// With `key=value`.
+    #[must_use]
+    pub fn set(mut self, setting: &str) -> Self {
+        self.arguments.extend(["--set".to_owned(), setting.to_owned()]);
+        self
+    }
 }
 
 impl Start<'_> {
@@ -63,7 +97,8 @@ impl Start<'_> {
     }
 
     fn both(&self, command: &mut Command, address: &str) {
-        command.args(["--listen", address, "--admin", ANY_PORT, "--set", SETTLE, "--log", "info"]);
+        command.args(["--listen", address, "--admin", ANY_PORT, "--set", SETTLE]);
+        command.args(["--log", self.manner.log]).args(&self.manner.arguments);
         for url in self.urls {
             command.args(["--etcd", url]);
         }
