@@ -24,6 +24,7 @@ from panels import (
 from promql import (
     BURNS,
     CALLED,
+    COUNTED,
     burn,
     burn_alerts,
     choice,
@@ -46,6 +47,9 @@ OF_EXPERT = f" * on (instance, model) group_left () group by (instance, model) (
 SHARED = "Experts that share a model in one process share its engine."
 
 LEG = "consilium_router_leg_duration_seconds"
+
+# What the routers show of every expert that they know, whatever happens to it.
+KNOWN = f"consilium_slo_objective_ratio{{{EXPERT}}}"
 WINDOWS = ("5m", "30m", "1h", "6h", "1d", "3d")
 
 TRACES = link(
@@ -94,7 +98,7 @@ def dashboard() -> Dashboard:
 def objective() -> list[Panel]:
     """Promised and kept."""
     good, counted = rate("consilium_slo_good_total", EXPERT), rate("consilium_slo_total", EXPERT)
-    promise = f"max(consilium_slo_objective_ratio{{{EXPERT}}})"
+    promise = f"max({KNOWN})"
     burns = [query(burn(window, EXPERT), window) for window in WINDOWS]
     return [
         gauge(
@@ -145,8 +149,12 @@ def objective() -> list[Panel]:
         ),
         series(
             "Latency against the objective",
-            "Of legs. The dashed line is the objective; a diamond is one request and leads to its trace.",
-            [*quantiles(LEG, EXPERT), query(f"max(consilium_slo_latency_seconds{{{EXPERT}}})", "objective")],
+            "Of legs that count for the objective. The dashed line is the objective; a diamond is one request and "
+            "leads to its trace.",
+            [
+                *quantiles(LEG, f"{EXPERT}, {COUNTED}"),
+                query(f"max(consilium_slo_latency_seconds{{{EXPERT}}})", "objective"),
+            ],
             width=12,
             height=9,
             unit="s",
@@ -177,7 +185,7 @@ def objective() -> list[Panel]:
         ),
         heatmap(
             "How long legs took",
-            "Legs per second by duration.",
+            "Legs per second by duration, those that do not count for the objective too.",
             rate(f"{LEG}_bucket", EXPERT, "le"),
             width=12,
             unit="s",
@@ -222,8 +230,8 @@ def calls() -> list[Panel]:
             "Retries",
             "Second attempts because the first failed, or its instance was slow; refused: the retry budget was empty.",
             [
-                query(or_zero(rate("consilium_router_retries_total", EXPERT, "cause"), "cause"), "{{cause}}"),
-                query(or_zero(rate("consilium_router_retries_refused_total", EXPERT)), "refused"),
+                query(rate("consilium_router_retries_total", EXPERT, "cause"), "{{cause}}"),
+                query(or_zero(rate("consilium_router_retries_refused_total", EXPERT), KNOWN), "refused"),
             ],
             unit="reqps",
             overrides=[colored("refused", "red")],
@@ -271,18 +279,13 @@ def instances() -> list[Panel]:
         series(
             "Failures",
             "Calls per second that failed because of the instance.",
-            [query(or_zero(rate("consilium_router_instance_failures_total", EXPERT, CALLED), CALLED), legend)],
+            [query(rate("consilium_router_instance_failures_total", EXPERT, CALLED), legend)],
             unit="reqps",
         ),
         series(
             "Ejections",
             "Times that an instance stopped being picked, and why, within five minutes.",
-            [
-                query(
-                    or_zero(f"sum by (cause) (increase(consilium_router_ejections_total{{{EXPERT}}}[5m]))", "cause"),
-                    "{{cause}}",
-                )
-            ],
+            [query(f"sum by (cause) (increase(consilium_router_ejections_total{{{EXPERT}}}[5m]))", "{{cause}}")],
             unit="none",
         ),
     ]
@@ -376,7 +379,7 @@ def answers() -> list[Panel]:
     """The expert's own work, and what callers thought of it."""
     none = {"noValue": "no knowledge"}
     vectors = "consilium_expert_vectors_total"
-    reused = share(or_zero(rate(vectors, f'{EXPERT}, source="router"')), rate(vectors, EXPERT))
+    reused = share(rate(vectors, f'{EXPERT}, source="router"'), rate(vectors, EXPERT), rare=True)
     return [
         series(
             "Time to answer",
@@ -417,7 +420,7 @@ def answers() -> list[Panel]:
         ),
         stat(
             "Knowledge age",
-            "Since the oldest loaded knowledge was read, of any instance.",
+            "Since the file of the knowledge that answers now was written: the oldest of any instance.",
             query(f"max(consilium_expert_knowledge_age_seconds{{{EXPERT}}})"),
             steps((None, "text")),
             height=8,
@@ -429,14 +432,12 @@ def answers() -> list[Panel]:
             "Within an hour. After a failed one the knowledge of before stays.",
             [
                 query(
-                    or_zero(
-                        f"sum by (result) (increase(consilium_expert_knowledge_reloads_total{{{EXPERT}}}[1h]))",
-                        "result",
-                    ),
+                    f"sum by (result) (increase(consilium_expert_knowledge_reloads_total{{{EXPERT}}}[1h]))",
                     "{{result}}",
                 )
             ],
             width=16,
+            fields=none,
             unit="none",
             overrides=[colored("failed", "red")],
         ),
@@ -445,7 +446,8 @@ def answers() -> list[Panel]:
             "What callers said about the answers, by metric and value.",
             [
                 query(
-                    or_zero(rate("consilium_feedback_total", EXPERT, "metric, value"), "metric"), "{{metric}} {{value}}"
+                    or_zero(rate("consilium_feedback_total", EXPERT, "metric, value"), KNOWN, "metric"),
+                    "{{metric}} {{value}}",
                 )
             ],
             width=12,
@@ -453,8 +455,9 @@ def answers() -> list[Panel]:
         ),
         series(
             "Feedback in numbers",
-            "The mean of each metric that is a number.",
-            [query(or_zero(mean("consilium_feedback_number", EXPERT, "metric"), "metric"), "{{metric}}")],
+            "The mean of each metric that is a number, over what callers said at that time.",
+            [query(mean("consilium_feedback_number", EXPERT, "metric"), "{{metric}}")],
+            fields={"noValue": "no feedback"},
             width=12,
             unit="none",
             legend=["mean", "min"],

@@ -20,9 +20,11 @@ from panels import (
     steps,
     table,
 )
-from promql import CALLED, mean, or_zero, or_zero_each, quantile, rate, to_expert
+from promql import CALLED, COUNTED, mean, or_zero, or_zero_each, quantile, rate, to_expert
 
 ROUTER = 'instance=~"$instance"'
+# What every router shows from its start, whatever happens to it.
+ROUTERS = f"consilium_gate_experts{{{ROUTER}}}"
 TRACES = link("Traces of these minutes", "/d/consilium-traces?var-datasource=${datasource}&${__url_time_range}")
 
 # Every program has metrics of its process: only those that are ours.
@@ -98,8 +100,8 @@ def gate() -> list[Panel]:
             "Rules",
             "Rules that matched, and conditions that could not be worked out.",
             [
-                query(or_zero(rate("consilium_gate_rules_matched_total", ROUTER, "rule"), "rule"), "{{rule}}"),
-                query(or_zero(rate("consilium_gate_rule_errors_total", ROUTER)), "errors"),
+                query(or_zero(rate("consilium_gate_rules_matched_total", ROUTER, "rule"), ROUTERS, "rule"), "{{rule}}"),
+                query(rate("consilium_gate_rule_errors_total", ROUTER), "errors"),
             ],
             width=6,
             unit="reqps",
@@ -109,10 +111,10 @@ def gate() -> list[Panel]:
             "Experts known, fits",
             "Experts that the gate can choose, and how often an hour it was fitted anew because cards changed.",
             [
-                query(f"min by (instance) (consilium_gate_experts{{{ROUTER}}})", "experts, {{instance}}"),
+                query(f"min by (instance) ({ROUTERS})", "experts, {{instance}}"),
                 query(f'sum(increase(consilium_gate_fits_total{{{ROUTER}, result="ok"}}[1h]))', "fits in an hour"),
                 query(
-                    or_zero(f'sum(increase(consilium_gate_fits_total{{{ROUTER}, result="failed"}}[1h]))'),
+                    f'sum(increase(consilium_gate_fits_total{{{ROUTER}, result="failed"}}[1h]))',
                     "failed fits in an hour",
                 ),
             ],
@@ -148,8 +150,8 @@ def experts() -> list[Panel]:
         ),
         series(
             "Legs, p95",
-            "One leg is one expert's part of a request, retries included, as its objective counts it.",
-            [query(quantile(0.95, leg, ROUTER, "expert"), "{{expert}}", exemplar=True)],
+            "One leg is one expert's part of a request, retries included. Those that no objective counts are left out.",
+            [query(quantile(0.95, leg, f"{ROUTER}, {COUNTED}", "expert"), "{{expert}}", exemplar=True)],
             unit="s",
             fields={"links": [to_expert()]},
         ),
@@ -164,6 +166,7 @@ def experts() -> list[Panel]:
                             f'{ROUTER}, rpc_response_status_code!="OK"',
                             "expert, rpc_response_status_code",
                         ),
+                        ROUTERS,
                         "expert",
                     ),
                     "{{expert}} {{rpc_response_status_code}}",
@@ -192,8 +195,8 @@ def experts() -> list[Panel]:
             "Retries",
             "Second attempts, because the first failed or its instance was slow; refused: the retry budget was empty.",
             [
-                query(or_zero(rate("consilium_router_retries_total", ROUTER, "cause"), "cause"), "{{cause}}"),
-                query(or_zero(rate("consilium_router_retries_refused_total", ROUTER)), "refused"),
+                query(rate("consilium_router_retries_total", ROUTER, "cause"), "{{cause}}"),
+                query(or_zero(rate("consilium_router_retries_refused_total", ROUTER), ROUTERS), "refused"),
             ],
             unit="reqps",
             overrides=[colored("refused", "red")],
@@ -201,12 +204,7 @@ def experts() -> list[Panel]:
         series(
             "Ejections",
             "Times that an instance stopped being picked, and why, within five minutes.",
-            [
-                query(
-                    or_zero(f"sum by (cause) (increase(consilium_router_ejections_total{{{ROUTER}}}[5m]))", "cause"),
-                    "{{cause}}",
-                )
-            ],
+            [query(f"sum by (cause) (increase(consilium_router_ejections_total{{{ROUTER}}}[5m]))", "{{cause}}")],
             unit="none",
         ),
         bars(
@@ -270,11 +268,12 @@ def processes() -> list[Panel]:
         series(
             "Registrations that ran out",
             "Instances whose registration has run out and that are kept because they may "
-            "still answer; and whole lists read again within five minutes.",
+            "still answer; whole lists read again, and announcements made, within five minutes. Nobody announces in a "
+            "mesh of one process.",
             [
-                query(or_zero("max(consilium_registry_expired_instances)"), "expired instances"),
-                query(or_zero("sum(increase(consilium_registry_lists_total[5m]))"), "lists read"),
-                query(or_zero("sum(increase(consilium_registry_announcements_total[5m]))"), "announcements made"),
+                query("max(consilium_registry_expired_instances)", "expired instances"),
+                query("sum(increase(consilium_registry_lists_total[5m]))", "lists read"),
+                query("sum(increase(consilium_registry_announcements_total[5m]))", "announcements made"),
             ],
             unit="none",
             width=10,
@@ -308,7 +307,7 @@ def processes() -> list[Panel]:
             "Spans",
             "Spans that left the processes, that could not be sent, and that were thrown away because the "
             "collector was slow or away. Requests never wait for them.",
-            [query(or_zero(rate("consilium_trace_spans_total", by="result"), "result"), "{{result}}")],
+            [query(rate("consilium_trace_spans_total", by="result"), "{{result}}")],
             unit="ops",
             overrides=[colored("exported", "green"), colored("failed", "red"), colored("dropped", "orange")],
         ),

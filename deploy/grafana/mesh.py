@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from inside import ROUTER, TRACES, experts, gate, processes
+from inside import ROUTER, ROUTERS, TRACES, experts, gate, processes
 from panels import (
     BAD,
     GOOD,
@@ -23,8 +23,8 @@ from panels import (
     table,
 )
 from promql import (
+    ASIDE,
     BURNS,
-    ENDLESS,
     FAULTS,
     burn,
     burn_alerts,
@@ -41,7 +41,7 @@ from promql import (
 )
 
 SERVED = f'server="router", {ROUTER}'
-CALLS = f'{SERVED}, rpc_method!~"{ENDLESS}"'
+CALLS = f'{SERVED}, rpc_method!~"{ASIDE}"'
 DURATION = "rpc_server_call_duration_seconds"
 
 
@@ -80,25 +80,29 @@ def glance() -> list[Panel]:
     """Six numbers."""
     all_calls = rate(f"{DURATION}_count", CALLS)
     faults = rate(f"{DURATION}_count", f'{CALLS}, rpc_response_status_code=~"{FAULTS}"')
+    # The recorded promises alone are there without a single scrape.
+    promised = "consilium_slo_objective_ratio and on (expert) slo:objective:ratio"
     return [
         stat(
             "Requests",
-            "Calls that the routers answered, of every method but endless streams.",
+            "Calls that the routers answered. Probes (health, reflection, the Open Inference Protocol's live and "
+            "ready) and streams without an end are left out here, and from failures and durations.",
             query(all_calls),
             steps((None, "text")),
             unit="reqps",
         ),
         stat(
             "Failed",
-            "Share of calls that ended with a code that is the mesh's fault, sheds included.",
-            query(share(or_zero(faults), all_calls)),
+            "Share of calls that ended with a code that is the mesh's fault, sheds included; probes and endless "
+            "streams left out.",
+            query(share(faults, all_calls, rare=True)),
             steps((None, GOOD), (0.001, WARN), (0.01, BAD)),
             unit="percentunit",
             fields={"decimals": 2},
         ),
         stat(
             "p99",
-            "99 of 100 calls took at most this long.",
+            "99 of 100 calls took at most this long, probes and endless streams left out.",
             query(quantile(0.99, DURATION, CALLS)),
             steps((None, GOOD), (0.25, WARN), (1, BAD)),
             unit="s",
@@ -106,21 +110,22 @@ def glance() -> list[Panel]:
         stat(
             "Shed",
             "Calls refused at once because the router had no room for them.",
-            query(or_zero(rate("consilium_rpc_server_shed_total", SERVED))),
+            query(rate("consilium_rpc_server_shed_total", SERVED)),
             steps((None, GOOD), (0.001, BAD)),
             unit="reqps",
         ),
         stat(
             "Objectives in danger",
-            "Experts that have burnt budget over the last hour faster than it comes in.",
-            query(or_zero(f"count({burn('1h')} > 1)")),
+            "Experts that have burnt budget over the last hour faster than it comes in. Empty while no rules "
+            "are loaded.",
+            query(or_zero(f"count({burn('1h')} > 1)", promised)),
             steps((None, GOOD), (1, BAD)),
             unit="none",
         ),
         stat(
             "Experts without an instance",
             "Experts with a card of which no router has a serving instance.",
-            query(or_zero('count(sum by (expert) (consilium_router_instances{state=~"serving|unknown"}) == 0)')),
+            query('sum(sum by (expert) (consilium_router_instances{state=~"serving|unknown"}) == bool 0)'),
             steps((None, GOOD), (1, BAD)),
             unit="none",
         ),
@@ -132,21 +137,23 @@ def golden() -> list[Panel]:
     return [
         series(
             "Requests by method",
-            "Calls answered per second, by method.",
-            [query(rate(f"{DURATION}_count", SERVED, "rpc_method"), "{{rpc_method}}")],
+            "Calls answered per second, by method; probes and endless streams left out.",
+            [query(rate(f"{DURATION}_count", CALLS, "rpc_method"), "{{rpc_method}}")],
             unit="reqps",
             stacked=True,
         ),
         series(
             "Calls that did not end OK",
             "By code. INVALID_ARGUMENT and NOT_FOUND are the caller's, UNAVAILABLE and "
-            "DEADLINE_EXCEEDED the mesh's, RESOURCE_EXHAUSTED is a shed or a quota. A refusal is OK.",
+            "DEADLINE_EXCEEDED the mesh's, RESOURCE_EXHAUSTED is a shed or a quota. A refusal is OK. Probes and "
+            "endless streams are left out.",
             [
                 query(
                     or_zero(
                         rate(
-                            f"{DURATION}_count", f'{SERVED}, rpc_response_status_code!="OK"', "rpc_response_status_code"
+                            f"{DURATION}_count", f'{CALLS}, rpc_response_status_code!="OK"', "rpc_response_status_code"
                         ),
+                        ROUTERS,
                         "rpc_response_status_code",
                     ),
                     "{{rpc_response_status_code}}",
@@ -158,14 +165,15 @@ def golden() -> list[Panel]:
         ),
         series(
             "Duration",
-            "Of calls, endless streams left out. A diamond is one request; it leads to its trace.",
+            "Of calls, probes and endless streams left out. A diamond is one request; it leads to its trace.",
             quantiles(DURATION, CALLS),
             unit="s",
             fields={"links": [TRACES]},
         ),
         series(
             "In flight",
-            "Calls that the router is working on.",
+            "Calls that are open at the router. Whoever watches, health or experts, is one of them for as long as that "
+            "lasts; what the router sheds by counts neither watches nor probes.",
             [query(f"sum by (instance) (consilium_rpc_server_in_flight{{{SERVED}}})", "{{instance}}")],
             unit="none",
         ),
@@ -173,15 +181,15 @@ def golden() -> list[Panel]:
             "Shed and panicked",
             "Calls refused because the limit was reached, and calls whose code panicked. Both should be zero.",
             [
-                query(or_zero(rate("consilium_rpc_server_shed_total", SERVED)), "shed"),
-                query(or_zero(rate("consilium_rpc_server_panics_total", SERVED)), "panicked"),
+                query(rate("consilium_rpc_server_shed_total", SERVED), "shed"),
+                query(rate("consilium_rpc_server_panics_total", SERVED), "panicked"),
             ],
             unit="reqps",
             overrides=[colored("panicked", "red")],
         ),
         heatmap(
             "How long calls took",
-            "Calls per second by duration: two bands are two kinds of requests.",
+            "Calls per second by duration, probes and endless streams left out: two bands are two kinds of requests.",
             rate(f"{DURATION}_bucket", CALLS, "le"),
             unit="s",
             cells="reqps",
@@ -202,7 +210,9 @@ def objectives() -> list[Panel]:
     names = ["Objective", "Latency", "Good, 1 h", "Burn, 1 h", "Budget left, 30 d", "Legs per second"]
     order = {"expert": 0} | {f"Value #{chr(ord('A') + at)}": at + 1 for at in range(len(names))}
     colour = {"type": "color-text"}
-    detail = link("In detail", "/d/consilium-expert?var-expert=${__value.raw}&${__url_time_range}")
+    detail = link(
+        "In detail", "/d/consilium-expert?var-expert=${__value.raw}&var-datasource=${datasource}&${__url_time_range}"
+    )
     return [
         table(
             "Promises and budgets",

@@ -47,14 +47,14 @@ def buckets(expr: str, *, exemplar: bool) -> Json:
     return query(expr, "{{le}}", exemplar=exemplar) | {"format": "heatmap"}
 
 
-def jaeger_search(service: str, *, operation: str = "", tags: str = "", slower: str = "") -> Json:
-    """Traces with a span of this service, operation and tags that took at least as long: all of it true of one span."""
+def jaeger_search(service: str, *, tags: str, slower: str = "") -> Json:
+    """Traces with a span of this service and tags that took at least as long: all of it true of one span."""
     return {
         "datasource": JAEGER,
         "limit": 20,
         "maxDuration": "",
         "minDuration": slower,
-        "operation": operation,
+        "operation": "",
         "queryType": "search",
         "service": service,
         "tags": tags,

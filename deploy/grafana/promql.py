@@ -9,8 +9,12 @@ INTERVAL = "[$__rate_interval]"
 # The instance of an expert that a router's metric is about; `instance` is what Prometheus calls the process it scraped.
 CALLED = "expert_instance"
 
-# Calls that last as long as the caller likes: their duration says nothing.
-ENDLESS = ".+/(Watch|WatchExperts|ServerReflectionInfo|ModelStreamInfer)"
+# Calls that are no queries: probes, of which there are always some and all well, so that a share of faults looks
+# smaller than callers find it; and streams that last as long as the caller likes, whose duration says nothing.
+ASIDE = "grpc[.](health|reflection)[.].+|.+/(ServerLive|ServerReady|ModelReady|WatchExperts|ModelStreamInfer)"
+
+# Legs that are held against the objective. The others, a caller's mistake or a caller who left, may be of any length.
+COUNTED = 'slo!="uncounted"'
 
 # Codes that are the mesh's fault, as OpenTelemetry has it for servers, and the one for calls that it had no room for.
 FAULTS = "UNKNOWN|DEADLINE_EXCEEDED|UNIMPLEMENTED|INTERNAL|UNAVAILABLE|DATA_LOSS|RESOURCE_EXHAUSTED"
@@ -25,15 +29,21 @@ def rate(counter: str, matchers: str = "", by: str = "") -> str:
     return f"sum{grouping} (rate({counter}{_braces(matchers)}{INTERVAL}))"
 
 
-def share(part: str, whole: str) -> str:
-    """`part` of `whole`, and nothing where there is no whole. Both are rates of the same labels."""
-    return f"({part}) / ({whole} > 0)"
+def share(part: str, whole: str, *, rare: bool = False) -> str:
+    """`part` of `whole`, and nothing where there is no whole. Both are rates of the same labels.
+
+    With `rare` the share is zero while `part` has never been counted.
+    """
+    return f"({part} or 0 * {whole}) / ({whole} > 0)" if rare else f"({part}) / ({whole} > 0)"
 
 
-def or_zero(expr: str, label: str = "", name: str = "none") -> str:
-    """Zero while there is nothing: no data must not pass for good news. The zero is called `name` by its `label`."""
-    zero = f'label_replace(vector(0), "{label}", "{name}", "", "")' if label else "vector(0)"
-    return f"{expr} or on () {zero}"
+def or_zero(expr: str, scraped: str, label: str = "", name: str = "none") -> str:
+    """Zero while `expr` has no series but `scraped` has, called `name` by its `label`.
+
+    For what gets its labels when it first happens. A zero that were always there would take silence for good news.
+    """
+    zero = f"0 * max({scraped})"
+    return f"{expr} or on () " + (f'label_replace({zero}, "{label}", "{name}", "", "")' if label else zero)
 
 
 def or_zero_each(expr: str) -> str:

@@ -22,62 +22,58 @@ from panels import (
     table,
     traceql,
 )
-from promql import ENDLESS, FAULTS, box, choice, one_of, others, quantile, quantiles, rate, source
+from promql import ASIDE, COUNTED, FAULTS, box, choice, one_of, others, quantile, quantiles, rate, source
 
 LEG = "consilium_router_leg_duration_seconds"
 
 # The commonest first.
 CODES = tuple(dict.fromkeys(["UNAVAILABLE", "DEADLINE_EXCEEDED", *FAULTS.split("|")]))
 
-DISPATCH = "consilium.v1.RouterService/Dispatch"
+# The span of a call at a router: of every method, the Open Inference Protocol's and streams among them.
+CALL = ("consilium.server=router", 'span.consilium.server = "router"')
 
 
 class Search(NamedTuple):
-    """What is looked for. One span must fit all of it, so each search names the span that knows the answer."""
+    """What is looked for. One span must fit all of it, and is known by its attributes: names differ by method."""
 
     title: str
     description: str
-    span: str
     tags: str  # for Jaeger
-    conditions: str  # for Tempo, besides the span's name
+    conditions: str  # for Tempo
     slower: str = ""
 
 
 SEARCHES = (
-    Search("Slow requests", "Took at least the minimum above, as the router saw it.", DISPATCH, "", "", slower="$min"),
+    Search("Slow requests", "Took at least the minimum above, as the router saw it.", *CALL, slower="$min"),
     Search(
         "Failed requests",
-        "Jaeger is asked for those that ended with the code above, Tempo for all that are the mesh's fault.",
-        DISPATCH,
+        "Jaeger is asked for those that ended with the code above, Tempo for all that are counted as the mesh's fault.",
         # Not `error=true`: Jaeger's store in memory (2.13) takes the word for a text, and finds nothing.
-        "rpc.response.status_code=$code",
-        "status = error",
+        f"{CALL[0]} rpc.response.status_code=$code",
+        # A shed is the mesh's fault and not an error of the span, as OpenTelemetry has it.
+        f'{CALL[1]} && (status = error || span.rpc.response.status_code = "RESOURCE_EXHAUSTED")',
     ),
     Search(
         "Missed objectives",
         "A leg of the expert above was too slow or failed, which is what burns its error budget.",
-        "leg",
         "consilium.slo.met=false consilium.expert.name=$expert",
         'span.consilium.slo.met = false && span.consilium.expert.name = "$expert"',
     ),
     Search(
         "Requests of the expert",
         "In which the expert above had a leg.",
-        "leg",
         "consilium.expert.name=$expert",
         'span.consilium.expert.name = "$expert"',
     ),
     Search(
         "Refusals",
         "Queries that the gate took for nobody's subject. Its span says what they were nearest to, and how near.",
-        "gate",
         "consilium.gate.outcome=REFUSED",
         'span.consilium.gate.outcome = "REFUSED"',
     ),
     Search(
         "Retries",
         "A second attempt was made, because the first failed or its instance was slow.",
-        "consilium.v1.ExpertService/Infer",
         "consilium.attempt.number=2",
         "span.consilium.attempt.number = 2",
     ),
@@ -124,12 +120,13 @@ def dashboard() -> Dashboard:
 
 def metrics() -> list[Panel]:
     """Latencies whose exemplars lead to their traces."""
-    calls = f'server="router", rpc_method!~"{ENDLESS}"'
+    calls = f'server="router", rpc_method!~"{ASIDE}"'
     expert = 'expert="$expert"'
     return [
         series(
             "Requests",
-            "Every diamond is one request: point at it and follow `trace_id` to its trace.",
+            "Probes and endless streams left out. Every diamond is one request: point at it and follow `trace_id` to "
+            "its trace.",
             quantiles("rpc_server_call_duration_seconds", calls),
             width=12,
             height=9,
@@ -137,8 +134,11 @@ def metrics() -> list[Panel]:
         ),
         series(
             "Legs of the expert",
-            "The same for the part of the expert above, with its objective.",
-            [*quantiles(LEG, expert), query(f"max(consilium_slo_latency_seconds{{{expert}}})", "objective")],
+            "The same for the part of the expert above, with its objective; legs that do not count for it left out.",
+            [
+                *quantiles(LEG, f"{expert}, {COUNTED}"),
+                query(f"max(consilium_slo_latency_seconds{{{expert}}})", "objective"),
+            ],
             width=12,
             height=9,
             unit="s",
@@ -202,11 +202,10 @@ def backend(name: str, datasource: Json) -> list[Panel]:
 
 def _search(name: str, search: Search) -> Json:
     if name == "Jaeger":
-        return jaeger_search("$service", operation=search.span, tags=search.tags, slower=search.slower)
-    conditions = ['resource.service.name = "$service"', f'name = "{search.span}"', search.conditions]
-    if search.slower:
-        conditions.append(f"duration > {search.slower}")
-    return traceql(f"{{ {' && '.join(filter(None, conditions))} }}")
+        return jaeger_search("$service", tags=search.tags, slower=search.slower)
+    slow = [f"duration > {search.slower}"] if search.slower else []
+    conditions = ['resource.service.name = "$service"', search.conditions, *slow]
+    return traceql(f"{{ {' && '.join(conditions)} }}")
 
 
 def _trace_and_graph(name: str, datasource: Json) -> tuple[Json, Json]:

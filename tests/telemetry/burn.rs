@@ -5,7 +5,7 @@ use std::{fs, time::Duration};
 
 use consilium_tests::{
     Behaviour,
-    processes::{Etcd, Outpost, PATIENCE, Prometheus, Watch, write_rules},
+    processes::{Etcd, Manner, Outpost, PATIENCE, Prometheus, Watch, write_rules},
 };
 use tokio::{task::JoinSet, time::Instant};
 use tonic::Status;
@@ -25,7 +25,7 @@ const LONGEST: Duration = PATIENCE.saturating_mul(3);
 pub(crate) async fn pages_and_heals(scene: &Scene) {
     let logs = scene.logs.join("burn");
     let etcd = Etcd::start(1, &logs).await;
-    let (outpost, oracle) = Outpost::scripted(&etcd, MESH, &logs).await;
+    let (outpost, oracle) = Outpost::scripted(&etcd, MESH, &logs, &Manner::default(), Outpost::LATENCY).await;
     let rules = logs.join("rules.yaml");
     write_rules(&outpost.mesh_yaml(), &rules);
     let text = fs::read_to_string(&rules).expect("they were written");

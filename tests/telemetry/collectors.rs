@@ -3,7 +3,8 @@
 use consilium_proto::client::{
     grpc_inference_service_client::GrpcInferenceServiceClient, router_service_client::RouterServiceClient,
 };
-use consilium_tests::processes::{Etcd, Lab, Manner, Outpost, Signal, free_port, until};
+use consilium_tests::processes::{Etcd, Expert, Lab, Manner, Outpost, Signal, free_port, until};
+use futures::future::join_all;
 use tokio::{net::TcpListener, task::JoinSet, time::Instant};
 
 use crate::{
@@ -44,10 +45,8 @@ pub(crate) async fn dead(scene: &Scene) {
         let leaving = Instant::now();
         let Outpost { mut router, experts, .. } = outpost;
         router.process.signal(Signal::TERM);
-        assert!(router.process.ended().await.success(), "{name}: the router leaves in good order");
-        for expert in experts {
-            expert.leave().await;
-        }
+        let (left, _) = tokio::join!(router.process.ended(), join_all(experts.into_iter().map(Expert::leave)));
+        assert!(left.success(), "{name}: the router leaves in good order");
         say(&format!(
             "{name}: {} calls answered in {took:.1?}; {lost:?} spans lost, counted {counted:.1?} later; all gone in {:.1?}",
             2 * CALLS,

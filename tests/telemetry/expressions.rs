@@ -25,7 +25,7 @@ struct Asked {
     forms: Vec<String>,
 }
 
-/// What an alert compares, and what happens only where something is broken that no caller can break.
+/// What is asked for and happens only where something is broken that no caller can break.
 const NOT_TO_BE_HAD: [&str; 1] = [r#"consilium_gate_fits_total{result="failed"}"#];
 /// Series that no page shows: those that Prometheus makes of its targets.
 const OF_PROMETHEUS: [&str; 2] = ["up", "ALERTS"];
@@ -34,6 +34,7 @@ pub(crate) async fn all(scene: &Scene) {
     let (watched, _) = scene.loaded().await;
     let mut wrong = Vec::new();
     let known = known(watched).await;
+    let mut looked = Looked::new(&watched.prometheus);
     say("| dashboard or rules | panel or rule | series |\n| --- | --- | ---: |");
     for asked in dashboards(watched) {
         let mut most = (0, asked.forms[0].as_str());
@@ -49,10 +50,55 @@ pub(crate) async fn all(scene: &Scene) {
             wrong.push(format!("{}: {name}: no data: {}", asked.dashboard, most.1));
         }
         wrong.extend(unknown(&watched.prometheus, &known, most.1).await);
+        let silent = looked.silent(&asked.forms).await;
+        wrong.extend(silent.iter().map(|selector| format!("{}: {name}: no series of {selector}", asked.dashboard)));
     }
+    say(&format!("{} selectors in them, each for every expert", looked.series.len()));
     rules(watched, &known, &mut wrong).await;
     configuration();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What selectors have found, each looked for once.
+struct Looked<'a> {
+    prometheus: &'a Prometheus,
+    series: BTreeMap<String, usize>,
+}
+
+impl<'a> Looked<'a> {
+    fn new(prometheus: &'a Prometheus) -> Self {
+        Self { prometheus, series: BTreeMap::new() }
+    }
+
+    /// The selectors of an expression that find nothing for any expert: an expression with `or vector(0)` has an answer
+    /// whatever its labels are.
+    async fn silent(&mut self, forms: &[String]) -> Vec<String> {
+        let mut silent = Vec::new();
+        let mut asked = Vec::new();
+        for form in forms {
+            asked.push(selectors(self.prometheus, form).await);
+        }
+        for at in 0..asked[0].len() {
+            let mut found = 0;
+            for selectors in &asked {
+                found += self.series(&selectors[at]).await;
+            }
+            let selector = &asked[0][at];
+            if found == 0 && !is_excused(selector) {
+                silent.push(selector.clone());
+            }
+        }
+        silent
+    }
+
+    async fn series(&mut self, selector: &str) -> usize {
+        if let Some(known) = self.series.get(selector) {
+            return *known;
+        }
+        let found = self.prometheus.instant(selector).await.map_or(0, |samples| samples.len());
+        self.series.insert(selector.to_owned(), found);
+        found
+    }
 }
 
 async fn rules(watched: &Watched, known: &BTreeSet<String>, wrong: &mut Vec<String>) {
@@ -75,9 +121,7 @@ async fn rules(watched: &Watched, known: &BTreeSet<String>, wrong: &mut Vec<Stri
         for part in &parts {
             let found = watched.prometheus.instant(part).await.map_or(0, |samples| samples.len());
             series += found;
-            let name = part.split('{').next().unwrap_or_default();
-            let excused = NOT_TO_BE_HAD.contains(&part.as_str()) || did_not_happen(name);
-            if found == 0 && !(rule.is_alert && excused) {
+            if found == 0 && !(rule.is_alert && is_excused(part)) {
                 wrong.push(format!("{}: {}: no data: {part}", rule.group, rule.name));
             }
         }
@@ -103,8 +147,10 @@ async fn known(watched: &Watched) -> BTreeSet<String> {
     known
 }
 
-fn did_not_happen(metric: &str) -> bool {
-    pages::DID_NOT_HAPPEN.iter().any(|(name, _)| *name == metric)
+/// Whether a selector asks for what cannot be made to happen.
+fn is_excused(selector: &str) -> bool {
+    let name = selector.split('{').next().unwrap_or_default();
+    NOT_TO_BE_HAD.contains(&selector) || pages::DID_NOT_HAPPEN.iter().any(|(known, _)| *known == name)
 }
 
 async fn unknown(prometheus: &Prometheus, known: &BTreeSet<String>, expression: &str) -> Vec<String> {

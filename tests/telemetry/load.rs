@@ -68,6 +68,7 @@ pub(crate) async fn everything(watched: &Watched) -> Counts {
     // Once more, so that what is a rate over the last minute has something in it.
     counts.add(&questions(watched).await);
     counts.add(&tensors(watched).await);
+    feedback(watched).await;
     watched.prometheus.caught_up().await;
     say(&format!("the load: {} calls answered, {} failed as they should", counts.ok, counts.failed));
     counts

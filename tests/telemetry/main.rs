@@ -13,9 +13,11 @@ mod canary;
 mod collectors;
 mod exemplars;
 mod expressions;
+mod keeping;
 mod load;
 mod pages;
 mod scene;
+mod searches;
 mod shape;
 
 use std::{process::ExitCode, sync::Arc};
@@ -32,7 +34,7 @@ type Play = for<'a> fn(&'a Scene) -> std::pin::Pin<Box<dyn Future<Output = ()> +
 fn main() -> ExitCode {
     let arguments = Arguments { test_threads: Some(1), ..Arguments::from_args() };
     let scene = Arc::new(Scene::new(!arguments.list));
-    let trials: [(&'static str, Play); 12] = [
+    let trials: [(&'static str, Play); 14] = [
         ("one_request_is_one_trace", |scene| Box::pin(shape::from_the_python_client(scene))),
         ("a_router_lends_its_vector_and_the_trace_shows_it", |scene| Box::pin(shape::retrieval(scene))),
         ("streams_are_traced_like_calls", |scene| Box::pin(shape::stream(scene))),
@@ -41,9 +43,11 @@ fn main() -> ExitCode {
         ("whoever_decides_against_a_trace_is_followed", |scene| Box::pin(shape::unsampled(scene))),
         ("every_metric_is_as_it_is_described", |scene| Box::pin(pages::as_described(scene))),
         ("every_expression_has_data", |scene| Box::pin(expressions::all(scene))),
+        ("every_search_finds_traces", |scene| Box::pin(searches::find(scene))),
         ("an_exemplar_resolves", |scene| Box::pin(exemplars::resolve(scene))),
         ("nothing_that_a_caller_wrote_is_anywhere", |scene| Box::pin(canary::search(scene))),
-        ("a_dead_collector_costs_nothing", |scene| Box::pin(collectors::dead(scene))),
+        ("without_a_collector_calls_are_answered", |scene| Box::pin(collectors::dead(scene))),
+        ("the_collector_keeps_what_went_wrong", |scene| Box::pin(keeping::what_went_wrong(scene))),
         ("a_burn_pages_and_heals", |scene| Box::pin(burn::pages_and_heals(scene))),
     ];
     let trial = |(name, play): (&'static str, Play)| {

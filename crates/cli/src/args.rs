@@ -7,7 +7,6 @@ mod slo;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
-use consilium_mesh::process::OTLP_ENDPOINT;
 
 pub(crate) use self::{
     feedback::Feedback,
@@ -106,8 +105,8 @@ pub(crate) struct Runtime {
     /// The ONNX Runtime library, libonnxruntime.so; found beside this program or in .tools/lib when not given
     #[arg(long, value_name = "FILE", env = "CONSILIUM_ONNXRUNTIME")]
     pub(crate) onnxruntime: Option<PathBuf>,
-    /// A collector that takes traces, by OTLP over gRPC
-    #[arg(long, value_name = "URL", env = OTLP_ENDPOINT)]
+    /// A collector that takes traces, by OTLP over gRPC; OTEL_EXPORTER_OTLP_ENDPOINT counts where no setting says one
+    #[arg(long, value_name = "URL")]
     otlp: Option<String>,
     #[command(flatten)]
     pub(crate) log: Log,

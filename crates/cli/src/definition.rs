@@ -34,7 +34,8 @@ pub(crate) struct Draft {
 }
 
 impl Definition {
-    /// Reads `mesh.yaml`, `set` (`key=value` each) and `CONSILIUM_…` variables on top of it, and the experts' files.
+    /// Reads `mesh.yaml`, `set` (`key=value` each) and `CONSILIUM_…` variables on top of it, the standard ones of
+    /// OpenTelemetry below it, and the experts' files.
     ///
     /// # Errors
     /// Every mistake in all of them.
@@ -65,7 +66,7 @@ impl Definition {
 
 impl Draft {
     pub(crate) fn read(file: &Path, set: Vec<String>) -> Self {
-        let overlay = Overlay { environment: config::environment(&OWN_VARIABLES), set };
+        let overlay = Overlay { environment: config::environment(&OWN_VARIABLES), set, standard: config::standard() };
         let mut mistakes = Mistakes::default();
         let config = mistakes.take(consilium_router::Config::load(file, &overlay));
         let files = match &config {

@@ -1,8 +1,9 @@
 //! The spans that a request leaves on its way through an engine. Facts about the way, never what is asked. Nothing is
-//! made for a caller that has no span, and nothing where nobody records at level DEBUG.
+//! made for a caller whose span nobody keeps, and nothing where nobody records at level DEBUG.
 //!
 //! A span ends when its last holder lets go of it, and so does its parent: whoever answers a request lets go first.
 
+use consilium_metrics::is_recorded;
 use tracing::{Span, debug_span, field::Empty};
 
 use crate::{batch::Shape, manifest::Manifest};
@@ -11,14 +12,17 @@ use crate::{batch::Shape, manifest::Manifest};
 pub(crate) struct Trail {
     /// Of the step that it is in.
     step: Span,
-    /// The caller's.
+    /// The caller's, or none if nobody keeps that.
     request: Span,
 }
 
 impl Trail {
     /// Of whoever calls at this moment.
     pub(crate) fn of_caller() -> Self {
-        Self { step: Span::none(), request: Span::current() }
+        let caller = Span::current();
+        // A batch below a span that is not kept would not be kept either, whoever else is in it.
+        let request = if is_recorded(&caller) { caller } else { Span::none() };
+        Self { step: Span::none(), request }
     }
 
     pub(crate) fn request(&self) -> &Span {
@@ -47,7 +51,7 @@ impl Trail {
     }
 }
 
-/// A batch of these requests, the most urgent first: a child of the first that has a span, linked to all that have one, as
+/// A batch of these requests, the most urgent first: a child of the first whose span is kept, linked to all of those, as
 /// each of them is to it.
 pub(crate) fn batch<'r>(requests: impl Iterator<Item = &'r Span> + Clone, manifest: &Manifest, shape: Shape) -> Span {
     let recorded = requests.filter(|request| !request.is_disabled());

@@ -13,12 +13,15 @@ use std::time::Duration;
 use consilium_engine::testing::{self, Control, Timing};
 use consilium_engine::{Call, Engine, EngineOptions, Error, METRICS, Tensor, TextOutput};
 use consilium_metrics::{Kind, Page};
-use opentelemetry::trace::{SpanId, Status, TracerProvider as _};
-use opentelemetry::{KeyValue, Value};
+use opentelemetry::trace::{
+    SpanContext, SpanId, Status, TraceContextExt as _, TraceFlags, TraceId, TraceState, TracerProvider as _,
+};
+use opentelemetry::{Context, KeyValue, Value};
 use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SpanData};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tracing::{Instrument as _, Span, info_span};
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_subscriber::layer::SubscriberExt as _;
 
 /// Long enough for the slowest machine, short enough to end a test that hangs.
@@ -246,7 +249,7 @@ async fn a_batch_belongs_to_the_most_urgent_request_and_is_linked_with_all_of_th
     let lost: Vec<_> = spans
         .iter()
         .filter(of_nobody)
-        .filter(|span| !["patient", "urgent", "poisoned"].contains(&&*span.name))
+        .filter(|span| !["patient", "urgent", "poisoned", "kept"].contains(&&*span.name))
         .collect();
     assert!(lost.is_empty(), "{lost:?}");
     let told = format!("{spans:?}");
@@ -268,4 +271,35 @@ async fn a_batch_that_fails_says_so_and_not_why() {
     let spans = exporter.get_finished_spans().unwrap();
     let batch = children(&spans, named(&spans, "poisoned")).into_iter().find(|span| span.name == "batch").unwrap();
     assert_eq!(batch.status, Status::error(""));
+}
+
+/// A span of a trace that somebody decided not to keep.
+fn unsampled() -> Span {
+    let (trace, id) = (TraceId::from(7), SpanId::from(7));
+    let caller = SpanContext::new(trace, id, TraceFlags::default(), true, TraceState::default());
+    let span = info_span!("unsampled");
+    span.set_parent(Context::new().with_remote_span_context(caller)).unwrap();
+    span
+}
+
+#[tokio::test]
+async fn a_batch_that_a_request_nobody_keeps_leads_belongs_to_the_next() {
+    let exporter = spans();
+    let (engine, control) = scripted(&Page::new(), &EngineOptions::default());
+    let mut answers = Answers::new();
+    occupy(&engine, &control, &mut answers).await;
+    let until = |seconds| Call { deadline: Instant::now() + Duration::from_secs(seconds) };
+    ask(&engine, &mut answers, "w21 w22", (until(50), info_span!("kept")));
+    ask(&engine, &mut answers, "w31 w32", (until(40), unsampled()));
+    waiting(&engine, 2).await;
+    control.release();
+    assert!(answers.join_all().await.iter().all(Result::is_ok));
+    assert_eq!(control.runs(), [(1, 1), (2, 2)], "they ran together");
+
+    let spans = exporter.get_finished_spans().unwrap();
+    let kept = named(&spans, "kept");
+    let batch = children(&spans, kept).into_iter().find(|span| span.name == "batch").unwrap();
+    assert_eq!((batch.links.len(), links(batch)), (1, [kept.span_context.span_id()].into()));
+    assert_eq!((kept.links.len(), links(kept)), (1, [batch.span_context.span_id()].into()));
+    assert_eq!(attribute(batch, "consilium.batch.size"), Some(2.into()));
 }

@@ -248,6 +248,13 @@ struct CallLabels {
 }
 
 impl RpcMetrics {
+    /// A server is there. What is rare begins at zero: of a series that begins with its first event, nobody sees that one.
+    pub(crate) fn serves(&self, server: &'static str) {
+        let labels = ServerLabels { server };
+        self.shed.add(&labels, 0);
+        self.panics.add(&labels, 0);
+    }
+
     /// `span` is the call's.
     pub(crate) fn record(&self, server: &'static str, method: Arc<str>, (code, took): (Code, Duration), span: &Span) {
         let name = code_name(code);

@@ -16,7 +16,7 @@ use serde::Serialize;
 use tokio::{net::TcpListener, runtime::Runtime, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-pub use self::flags::{Flags, OTLP_ENDPOINT, complete};
+pub use self::flags::{Flags, complete};
 use crate::{
     admin,
     config::{self, Mistakes},

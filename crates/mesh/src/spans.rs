@@ -27,8 +27,8 @@ pub(crate) fn call(server: &'static str, method: &str, headers: &HeaderMap, call
             Callers::Linked => span.add_link(caller),
         }
     }
+    // These begin it, so come last.
     set(&span, "rpc.system.name", "grpc");
-    // Begins it, so comes last.
     span.context().span().update_name(method.to_owned());
     span
 }

@@ -11,7 +11,7 @@ mod page;
 
 pub use self::{
     described::{Described, Kind, Unit},
-    exemplar::Exemplar,
+    exemplar::{Exemplar, is_recorded},
     family::{Amounts, Counts, Gauges, set_recording},
     page::{Page, Part, Sheet},
 };

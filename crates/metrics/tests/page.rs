@@ -1,10 +1,14 @@
 //! A page as a scraper sees it.
 
-use consilium_metrics::{Amounts, Counts, Described, Exemplar, Page, Part, Sheet, Unit};
-use opentelemetry::trace::TracerProvider as _;
+use consilium_metrics::{Amounts, Counts, Described, Exemplar, Page, Part, Sheet, Unit, is_recorded};
+use opentelemetry::{
+    Context,
+    trace::{SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState, TracerProvider as _},
+};
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use prometheus_client::encoding::EncodeLabelSet;
 use tracing::{Span, info_span, subscriber::with_default};
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_subscriber::layer::SubscriberExt as _;
 
 const CALLS: Described = Described::counter("calls", &["method"], "Calls");
@@ -72,15 +76,36 @@ fn a_bucket_remembers_a_trace_that_is_recorded_and_no_other() {
     traced(Sampler::AlwaysOff, || {
         let span = info_span!("call");
         assert_eq!(Exemplar::of(&span), None);
+        assert!(!is_recorded(&span));
+        numbers.took.observe(&ASK, 0.5, &span);
+    });
+    // Where nothing is exported, a span has the context of its caller, who may well keep it.
+    with_default(tracing_subscriber::registry().with(tracing_opentelemetry::layer()), || {
+        let caller = SpanContext::new(
+            TraceId::from_hex("0af7651916cd43dd8448eb211c80319c").unwrap(),
+            SpanId::from_hex("b7ad6b7169203331").unwrap(),
+            TraceFlags::SAMPLED,
+            true,
+            TraceState::NONE,
+        );
+        let span = info_span!("call");
+        span.set_parent(Context::new().with_remote_span_context(caller)).unwrap();
+        assert!(span.context().span().span_context().is_sampled());
+        assert_eq!(Exemplar::of(&span), None);
+        assert!(!is_recorded(&span));
         numbers.took.observe(&ASK, 0.5, &span);
     });
     numbers.took.observe(&ASK, 0.5, &Span::none());
     let bucket = r#"took_seconds_bucket{le="1.0",method="ask"}"#;
-    assert_eq!(line(&page.encode(), bucket), Some(r#"took_seconds_bucket{le="1.0",method="ask"} 2"#));
-    traced(Sampler::AlwaysOn, || numbers.took.observe(&ASK, 0.7, &info_span!("call")));
+    assert_eq!(line(&page.encode(), bucket), Some(r#"took_seconds_bucket{le="1.0",method="ask"} 3"#));
+    traced(Sampler::AlwaysOn, || {
+        let span = info_span!("call");
+        assert!(is_recorded(&span));
+        numbers.took.observe(&ASK, 0.7, &span);
+    });
     let text = page.encode();
     let (count, exemplar) = line(&text, bucket).and_then(|line| line.split_once(" # ")).expect("it has an exemplar");
-    assert!(count.ends_with(" 3"), "{count}");
+    assert!(count.ends_with(" 4"), "{count}");
     let id = |key: &str| exemplar.split_once(&format!(r#"{key}=""#)).and_then(|(_, id)| id.split_once('"')).unwrap().0;
     assert_eq!((id("trace_id").len(), id("span_id").len()), (32, 16), "{exemplar}");
     assert!(exemplar.contains("} 0.7 "), "its value and its time: {exemplar}");

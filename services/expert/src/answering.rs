@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use consilium_mesh::telemetry::span::answered;
 use futures::{Stream, StreamExt, stream};
 use tokio::time::{Instant, timeout_at};
 use tonic::{Code, Status};
@@ -9,6 +10,7 @@ use tracing::{Instrument, Span};
 
 use crate::{
     metrics::Tally,
+    spans,
     status::Refused,
     task::{Context, Delta, Failure, Query, Task},
 };
@@ -17,15 +19,24 @@ use crate::{
 pub(crate) struct Answering {
     tally: Arc<Tally>,
     span: Span,
+    /// Whether the span is the answer's own, and not its call's, whose end others tell.
+    is_own: bool,
     began: Instant,
     deadline: Instant,
     code: Option<Code>,
 }
 
 impl Answering {
-    /// `span` is what the work belongs to.
-    pub(crate) fn begin(tally: &Arc<Tally>, span: Span, deadline: Instant) -> Answering {
-        Answering { tally: Arc::clone(tally), span, began: Instant::now(), deadline, code: None }
+    /// By a task of this kind.
+    pub(crate) fn begin(tally: &Arc<Tally>, task: &str, deadline: Instant) -> Answering {
+        let span = spans::answer(task);
+        Answering { tally: Arc::clone(tally), span, is_own: true, began: Instant::now(), deadline, code: None }
+    }
+
+    /// All that its call is for.
+    pub(crate) fn of_call(tally: &Arc<Tally>, deadline: Instant) -> Answering {
+        let span = Span::current();
+        Answering { tally: Arc::clone(tally), span, is_own: false, began: Instant::now(), deadline, code: None }
     }
 
     pub(crate) fn ended(mut self, code: Code) {
@@ -86,6 +97,9 @@ impl Drop for Answering {
         // Whoever drops it at the deadline is what bounds the call; the caller reads of the deadline, too.
         let late = || if Instant::now() >= self.deadline { Code::DeadlineExceeded } else { Code::Cancelled };
         let code = self.code.unwrap_or_else(late);
+        if self.is_own {
+            answered(&self.span, code);
+        }
         self.tally.answered(code, self.began.elapsed(), &self.span);
     }
 }

@@ -14,6 +14,7 @@ use consilium_mesh::{
     health::Readiness,
     inference::{Invalid, Readiness as State, Streaming, replies, server_metadata, stream_error, stream_reply},
     serve::Deadlines,
+    telemetry::span::answered,
 };
 use consilium_proto::inference::{
     ModelConfigRequest, ModelConfigResponse, ModelInferRequest, ModelInferResponse, ModelMetadataRequest,
@@ -26,12 +27,13 @@ use consilium_proto::inference::{
 use futures::Stream;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 use tracing::{Instrument, Span};
 
 use crate::{
     metrics::Tally,
     server::{Identity, Ready},
+    spans,
     status::Refused,
 };
 
@@ -113,13 +115,19 @@ impl GrpcInferenceService for Inference {
     ) -> Result<Response<Self::ModelStreamInferStream>, Status> {
         let streaming = Streaming::of(request.metadata(), request.extensions(), self.end.clone());
         let (server, terms) = (self.clone(), streaming.clone());
-        // Replies are made after this has returned.
-        let call = Span::current();
+        let stream = Span::current();
         let answer = move |message| {
             let deadline = terms.deadline(server.deadlines, Instant::now()).instant();
             let server = server.clone();
-            let answering = async move { Ok(stream_reply(server.infer(message, deadline).await?)) };
-            answering.instrument(call.clone())
+            let span = spans::request(&server.identity, &stream);
+            let within = span.clone();
+            let answering = async move {
+                let reply = server.infer(message, deadline).await;
+                answered(&span, reply.as_ref().err().map_or(Code::Ok, Status::code));
+                Ok(stream_reply(reply?))
+            };
+            // The stream is read long after this method has returned.
+            answering.instrument(within)
         };
         Ok(Response::new(Box::pin(replies(request.into_inner(), streaming, answer, stream_error))))
     }

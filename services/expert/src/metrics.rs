@@ -138,6 +138,14 @@ impl Tally {
         self.metrics.vectors.add(&self.vectors(source), 1);
     }
 
+    /// There is knowledge. That it was read again begins at zero: of a series that begins with its first event, nobody sees
+    /// that one.
+    pub(crate) fn has_knowledge(&self) {
+        for ok in [true, false] {
+            self.metrics.reloads.add(&self.reloads(ok), 0);
+        }
+    }
+
     /// The knowledge was read again.
     pub(crate) fn reloaded(&self, ok: bool) {
         self.metrics.reloads.add(&self.reloads(ok), 1);
@@ -244,6 +252,8 @@ impl Collector for Living {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let living: Vec<Arc<Tally>> = self.lock().iter().filter_map(Weak::upgrade).collect();
         let (mut seen, now) = (Seen::default(), SystemTime::now());
+        // Where an expert stops at this moment, this thread may be the last to let go of it, and then waits for what its
+        // engines run at that moment. That makes this one page late, and none of them asks for the page.
         for tally in &living {
             if let Some(ready) = tally.ready.upgrade().as_deref().and_then(OnceLock::get) {
                 seen.add(tally, ready, now);

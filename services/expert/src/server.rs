@@ -16,7 +16,6 @@ use crate::{
     config::Reads,
     metrics::Tally,
     models::{Models, control::Control},
-    spans,
     status::Refused,
     task::{Answer, Delta, Task, Timings},
     wire,
@@ -77,7 +76,7 @@ impl Server {
         let started = Instant::now();
         let ready = self.ready(&call.expert)?;
         let deadline = call.deadline.ok_or(Refused::NoDeadline)?;
-        let answering = Answering::begin(&self.tally, spans::answer(&ready.card.task), deadline);
+        let answering = Answering::begin(&self.tally, &ready.card.task, deadline);
         let query = wire::query(call.query, call.embedding, self.identity.reads);
         let (answering, query) = answering.check(query.map_err(Refused::from))?;
         let deltas = answering.run(&ready.task, query, Refused::Failed);

@@ -3,19 +3,42 @@
 use std::sync::Arc;
 
 use consilium_mesh::telemetry::span::set;
+use consilium_metrics::is_recorded;
 use tonic::{Request, Status};
 use tracing::{Span, debug_span};
 
 use crate::server::Identity;
 
+/// One request on the `stream` of a call: a trace of its own, linked to the stream's, which may last for days. Where that is
+/// not kept the requests are not either.
+pub(crate) fn request(identity: &Identity, stream: &Span) -> Span {
+    if !is_recorded(stream) {
+        return stream.clone();
+    }
+    let request = debug_span!(
+        parent: None,
+        "request",
+        consilium.expert.name = identity.expert.as_str(),
+        consilium.expert.version = identity.version.as_str(),
+        consilium.expert.instance = identity.instance.as_str(),
+    );
+    request.follows_from(stream);
+    request
+}
+
 /// The answer to one query, by a task of this kind.
 pub(crate) fn answer(task: &str) -> Span {
-    debug_span!("answer", consilium.task = task)
+    inner(|| debug_span!("answer", consilium.task = task))
 }
 
 /// Looking through the knowledge.
 pub(crate) fn search() -> Span {
-    debug_span!("search")
+    inner(|| debug_span!("search"))
+}
+
+/// A span below the current one, where somebody keeps that.
+fn inner(span: impl FnOnce() -> Span) -> Span {
+    if is_recorded(&Span::current()) { span() } else { Span::none() }
 }
 
 /// Says on the span of every call of a service which instance it reached.
@@ -28,8 +51,10 @@ pub(crate) fn reached(identity: &Identity) -> impl Fn(Request<()>) -> Result<Req
     let names = names.map(|(key, name)| (key, Arc::<str>::from(name.as_str())));
     move |request| {
         let call = Span::current();
-        for (key, name) in &names {
-            set(&call, key, Arc::clone(name));
+        if is_recorded(&call) {
+            for (key, name) in &names {
+                set(&call, key, Arc::clone(name));
+            }
         }
         Ok(request)
     }

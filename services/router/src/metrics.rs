@@ -117,6 +117,10 @@ const FEEDBACK: Described =
 const FEEDBACK_NUMBER: Described =
     Described::histogram("consilium_feedback_number", &["expert", "metric"], "Numbers that callers gave to answers");
 
+const RETRY_CAUSES: [&str; 2] = ["failed", "slow"];
+/// Health that is not sound, and a model that is not there.
+const EJECTION_CAUSES: [&str; 3] = ["not_serving", "unreachable", "lacking"];
+
 /// Everything that this crate measures.
 pub const METRICS: &[&Described] = &[
     &DECISIONS,
@@ -198,6 +202,12 @@ impl Default for Metrics {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ExpertLabels {
     expert: String,
+}
+
+impl ExpertLabels {
+    fn of(expert: &str) -> Self {
+        Self { expert: expert.to_owned() }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -297,14 +307,26 @@ impl Metrics {
             sheet.counts(&FEEDBACK, &metrics.feedback);
             sheet.amounts(&FEEDBACK_NUMBER, &metrics.feedback_number);
         });
+        for result in ["ok", "failed"] {
+            metrics.fits.add(&FitLabels { result }, 0);
+        }
         metrics
     }
 
-    /// Objectives count from zero: of a series that begins with its first leg, rates would miss that leg.
+    /// An expert is there. What counts for its objective, and what is rare, begins at zero: of a series that begins with its
+    /// first event, rates miss that one.
     pub(crate) fn knows(&self, expert: &str) {
-        let labels = ExpertLabels { expert: expert.to_owned() };
+        let labels = ExpertLabels::of(expert);
         self.slo_total.add(&labels, 0);
         self.slo_good.add(&labels, 0);
+        self.retries_refused.add(&labels, 0);
+        let of = |cause| CauseLabels { expert: expert.to_owned(), cause };
+        for cause in RETRY_CAUSES {
+            self.retries.add(&of(cause), 0);
+        }
+        for cause in EJECTION_CAUSES {
+            self.ejections.add(&of(cause), 0);
+        }
     }
 
     /// One decision, whoever it is about; `span` is the gate's.
@@ -322,7 +344,7 @@ impl Metrics {
         let best = gate.candidates.iter().max_by(|a, b| a.probability.total_cmp(&b.probability));
         // Rules give the experts that they require equal shares: that is no confidence.
         if let (Tier::Encoder, Some(best)) = (gate.tier, best) {
-            self.confidence.observe(&ExpertLabels { expert: best.expert.clone() }, best.probability, span);
+            self.confidence.observe(&ExpertLabels::of(&best.expert), best.probability, span);
         }
     }
 
@@ -345,7 +367,7 @@ impl Metrics {
         let labels = LegLabels { expert: expert.to_owned(), slo };
         self.leg_duration.observe(&labels, took.as_secs_f64(), span);
         if let Some(good) = good {
-            let labels = ExpertLabels { expert: expert.to_owned() };
+            let labels = ExpertLabels::of(expert);
             self.slo_total.add(&labels, 1);
             self.slo_good.add(&labels, u64::from(good));
         }
@@ -353,7 +375,7 @@ impl Metrics {
 
     /// Good legs and all legs of `expert` so far.
     pub(crate) fn legs(&self, expert: &str) -> (u64, u64) {
-        let labels = ExpertLabels { expert: expert.to_owned() };
+        let labels = ExpertLabels::of(expert);
         // Good is read first and counted last: it can lag behind the total, never run ahead of it.
         let good = self.slo_good.get(&labels);
         (good, self.slo_total.get(&labels))
@@ -376,13 +398,14 @@ impl Metrics {
 
     /// A second attempt begins. The first failed, or it was only `slow`.
     pub(crate) fn retried(&self, expert: &str, slow: bool) {
-        let cause = if slow { "slow" } else { "failed" };
+        let [failed, too_slow] = RETRY_CAUSES;
+        let cause = if slow { too_slow } else { failed };
         self.retries.add(&CauseLabels { expert: expert.to_owned(), cause }, 1);
     }
 
-    /// There would have been a second attempt, had others not used up the retry budget.
+    /// There would have been a second attempt, had others not used up the retry budget. Once a leg, however often it asked.
     pub(crate) fn retry_refused(&self, expert: &str) {
-        self.retries_refused.add(&ExpertLabels { expert: expert.to_owned() }, 1);
+        self.retries_refused.add(&ExpertLabels::of(expert), 1);
     }
 
     /// An instance of `expert` is passed over from now on.

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use consilium_mesh::telemetry::span::{called, set, set_list, set_numbers};
+use consilium_mesh::telemetry::span::{answered, called, set, set_list, set_numbers};
+use consilium_metrics::is_recorded;
 use tonic::Code;
 use tracing::{Level, Span, debug_span, span_enabled};
 
@@ -12,69 +13,88 @@ use crate::{balance::Pick, gate::Decision, plan::Leg};
 /// Candidates that a decision's span names, the best ones.
 const CANDIDATES: usize = 8;
 
+/// One request on the `stream` of a call. A stream lasts as long as a client wants, and so does its call's span: whoever
+/// decides at the end of a trace which ones to keep could not wait for it. So each request begins a trace of its own, linked
+/// to the stream's. Where that is not kept the requests are not either.
+pub(crate) fn request(stream: &Span) -> Span {
+    if !is_recorded(stream) {
+        return stream.clone();
+    }
+    let request = debug_span!(parent: None, "request");
+    request.follows_from(stream);
+    request
+}
+
 pub(crate) fn admission() -> Span {
-    debug_span!("admission")
+    inner(|| debug_span!("admission"))
 }
 
 /// Says what was [`decided`] in the end.
 pub(crate) fn gate() -> Span {
-    debug_span!("gate")
+    inner(|| debug_span!("gate"))
 }
 
 pub(crate) fn plan() -> Span {
-    debug_span!("plan")
+    inner(|| debug_span!("plan"))
 }
 
 pub(crate) fn call() -> Span {
-    debug_span!("call")
+    inner(|| debug_span!("call"))
 }
 
 pub(crate) fn combine() -> Span {
-    debug_span!("combine")
+    inner(|| debug_span!("combine"))
 }
 
 /// Says how it [`ended`](leg_ended).
 pub(crate) fn leg(leg: &Leg) -> Span {
-    let span = debug_span!("leg");
-    if !span.is_none() {
-        set(&span, "consilium.expert.name", leg.expert.to_string());
-        set(&span, "consilium.expert.version", leg.version.to_string());
-        set(&span, "consilium.leg.stage", number(leg.stage));
-        set(&span, "consilium.leg.budget_ms", milliseconds(leg.budget));
-        set(&span, "consilium.slo.latency_ms", milliseconds(leg.slo.latency));
-    }
-    span
+    inner(|| {
+        debug_span!(
+            "leg",
+            consilium.expert.name = &*leg.expert,
+            consilium.expert.version = &*leg.version,
+            consilium.leg.stage = number(leg.stage),
+            consilium.leg.budget_ms = milliseconds(leg.budget),
+            consilium.slo.latency_ms = milliseconds(leg.slo.latency),
+        )
+    })
 }
 
-/// `number` counts from 1; says how it [`ended`](attempt_ended).
+/// `at` counts from 1; says how it [`ended`](attempt_ended).
 pub(crate) fn attempt(leg: &Leg, pick: &Pick, method: &'static str, at: usize) -> Span {
-    let span = debug_span!("attempt", otel.name = method, otel.kind = "client");
-    if span.is_none() {
-        return span;
-    }
-    set(&span, "rpc.system.name", "grpc");
-    set(&span, "rpc.method", method);
-    let (host, port) = pick.server();
-    set(&span, "server.address", host.to_owned());
-    if let Some(port) = port {
-        set(&span, "server.port", i64::from(port));
-    }
-    set(&span, "consilium.expert.name", leg.expert.to_string());
-    set(&span, "consilium.expert.version", leg.version.to_string());
-    set(&span, "consilium.expert.instance", pick.instance().to_owned());
-    set(&span, "consilium.attempt.number", number(at));
-    set(&span, "consilium.attempt.kind", if at == 1 { "first" } else { "retry" });
-    span
+    inner(|| {
+        let (host, port) = pick.server();
+        debug_span!(
+            "attempt",
+            otel.name = method,
+            otel.kind = "client",
+            rpc.system.name = "grpc",
+            rpc.method = method,
+            server.address = host,
+            server.port = port.map(i64::from),
+            consilium.expert.name = &*leg.expert,
+            consilium.expert.version = &*leg.version,
+            consilium.expert.instance = pick.instance(),
+            consilium.attempt.number = number(at),
+            consilium.attempt.kind = if at == 1 { "first" } else { "retry" },
+        )
+    })
+}
+
+/// A span below the current one, where somebody keeps that: of a trace that is not kept, facts would be gathered for nobody.
+/// The context that goes on to experts is then the call's own, and says the same.
+fn inner(span: impl FnOnce() -> Span) -> Span {
+    if is_recorded(&Span::current()) { span() } else { Span::none() }
 }
 
 /// Tells the gate's span, the current one, what the gate saw and chose. Of what the caller said, only values that the mesh
 /// declares.
 pub(crate) fn decided(decision: &Decision) {
+    let span = &Span::current();
     // Where nobody wants the gate's span, the current one is the call's.
-    if !span_enabled!(Level::DEBUG) {
+    if !span_enabled!(Level::DEBUG) || !is_recorded(span) {
         return;
     }
-    let span = &Span::current();
     let gate = decision.gate();
     set(span, "consilium.gate.outcome", gate.outcome.as_str());
     set(span, "consilium.gate.reason", decision.reason());
@@ -92,17 +112,26 @@ pub(crate) fn decided(decision: &Decision) {
     set_list(span, "consilium.gate.dimensions", values.iter().map(String::as_str));
 }
 
-/// `good` is `None` where the leg does not count for the objective.
-pub(crate) fn leg_ended(span: &Span, code: Code, good: Option<bool>) {
-    called(span, code);
+/// `code` is `None` where the caller left first, `good` where the leg does not count for the objective.
+pub(crate) fn leg_ended(span: &Span, code: Option<Code>, good: Option<bool>) {
+    ended(span, code);
     if let Some(good) = good {
         set(span, "consilium.slo.met", good);
     }
 }
 
-pub(crate) fn attempt_ended(span: &Span, code: Code, outcome: &'static str) {
-    called(span, code);
+/// `code` is `None` where the caller left first.
+pub(crate) fn attempt_ended(span: &Span, code: Option<Code>, outcome: &'static str) {
+    ended(span, code);
     set(span, "consilium.attempt.outcome", outcome);
+}
+
+fn ended(span: &Span, code: Option<Code>) {
+    match code {
+        Some(code) => called(span, code),
+        // Nobody's fault: whoever keeps the traces that failed would have to keep every one that a caller gave up.
+        None => answered(span, Code::Cancelled),
+    }
 }
 
 fn number(number: usize) -> i64 {

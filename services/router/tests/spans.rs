@@ -20,7 +20,7 @@ use consilium_mesh::registry::Card;
 use consilium_proto::{client::router_service_client::RouterServiceClient, inference::ModelInferRequest, v1};
 use opentelemetry::{
     SpanId, TraceId,
-    trace::{SpanKind, TracerProvider as _},
+    trace::{SpanKind, Status as Ended, TracerProvider as _},
 };
 use opentelemetry_sdk::{
     error::OTelSdkResult,
@@ -73,6 +73,8 @@ struct Seen {
     parent_id: SpanId,
     facts: BTreeMap<String, String>,
     id: SpanId,
+    is_error: bool,
+    links: Vec<SpanId>,
 }
 
 impl Trace {
@@ -119,6 +121,8 @@ fn seen(spans: &[SpanData]) -> Vec<Seen> {
         parent_id: span.parent_span_id,
         facts: facts(span),
         id: span.span_context.span_id(),
+        is_error: matches!(span.status, Ended::Error { .. }),
+        links: span.links.iter().map(|link| link.span_context.span_id()).collect(),
     };
     spans.iter().map(seen).collect()
 }
@@ -275,6 +279,7 @@ async fn a_retry_is_a_second_span_of_the_same_leg() {
     let failed = [("rpc.response.status_code", "UNAVAILABLE"), ("consilium.attempt.outcome", "instance")];
     first.says(&failed);
     second.says(&failed);
+    assert!(first.is_error && second.is_error);
     first.says(&[("consilium.attempt.number", "1"), ("consilium.attempt.kind", "first")]);
     second.says(&[("consilium.attempt.number", "2"), ("consilium.attempt.kind", "retry")]);
     assert_ne!(first.facts["consilium.expert.instance"], second.facts["consilium.expert.instance"]);
@@ -302,6 +307,65 @@ async fn who_stands_in_runs_in_the_second_stage() {
     let to_labs = |span: &&Seen| span.kind == SpanKind::Client && span.parent_id == first.id;
     let tried: Vec<_> = spans.iter().filter(to_labs).collect();
     assert!(matches!(tried[..], [tried] if tried.facts["consilium.attempt.outcome"] == "instance"), "{spans:#?}");
+}
+
+#[tokio::test]
+async fn each_request_on_a_stream_is_a_trace_of_its_own() {
+    let trace = Trace::new(9);
+    let mesh = Mesh::start("").await;
+    let _instance = mesh.labs(&["net"]).await;
+    let named = |name: &str| ModelInferRequest { model_name: name.into(), ..Default::default() }.encode_to_vec().into();
+    let requests = futures::stream::iter([named("labs.net"), named("nobody")]);
+    let mut replies = mesh.raw.clone().model_stream_infer(trace.call(requests)).await.unwrap().into_inner();
+    while replies.message().await.unwrap().is_some() {}
+    let stream = trace.spans(1).await;
+    let [stream] = &stream[..] else { panic!("only the stream is of its caller's trace: {stream:#?}") };
+    assert!(stream.links.is_empty(), "it may have more requests than a span has links");
+
+    let of_stream = |span: &SpanData| span.links.iter().any(|link| link.span_context.span_id() == stream.id);
+    let roots: Vec<SpanData> = KEPT.0.borrow().iter().filter(|span| of_stream(span)).cloned().collect();
+    assert_eq!(roots.len(), 2);
+    for (code, shape_below) in [("OK", 4), ("NOT_FOUND", 1)] {
+        let is_it = |span: &&SpanData| seen(std::slice::from_ref(*span))[0].facts["rpc.response.status_code"] == code;
+        let root = roots.iter().find(is_it).unwrap_or_else(|| panic!("{code}: {roots:#?}"));
+        assert_eq!((&*root.name, root.parent_span_id), ("request", SpanId::INVALID));
+        let spans = Trace(root.span_context.trace_id()).spans(shape_below).await;
+        assert_eq!(spans.len(), shape_below);
+        if code == "OK" {
+            assert_eq!(one(&spans, "leg", &SpanKind::Internal).parent, "request");
+            one(&spans, MODEL_INFER, &SpanKind::Server);
+        }
+    }
+}
+
+#[tokio::test]
+async fn of_a_trace_that_its_caller_does_not_keep_nothing_is() {
+    let trace = Trace::new(10);
+    let mesh = Mesh::start("").await;
+    let instance = mesh.labs(&["net"]).await;
+    let parent = format!("00-{}-{CALLER}-00", trace.0);
+    let named = ModelInferRequest { model_name: "labs.net".into(), ..Default::default() }.encode_to_vec();
+    let mut request = trace.call(futures::stream::iter([named.into()]));
+    request.metadata_mut().insert("traceparent", parent.parse().unwrap());
+    let mut replies = mesh.raw.clone().model_stream_infer(request).await.unwrap().into_inner();
+    while replies.message().await.unwrap().is_some() {}
+    let mut request = trace.call(question("my sodium is low"));
+    request.metadata_mut().insert("traceparent", parent.parse().unwrap());
+    dispatch(&mesh, request).await.unwrap();
+
+    // A call that ends after all of these, and is kept.
+    let later = Trace::new(11);
+    dispatch(&mesh, later.call(question("my sodium is low"))).await.unwrap();
+    later.spans(9).await;
+    let kept = KEPT.0.borrow();
+    let lost: Vec<_> = kept.iter().filter(|span| span.span_context.trace_id() == trace.0).collect();
+    assert!(lost.is_empty(), "{lost:#?}");
+    let (host, port) = instance.record.address.rsplit_once(':').unwrap();
+    let called = seen(&kept).into_iter().filter(|span| {
+        let said = |key: &str| span.facts.get(key).map(String::as_str);
+        (said("server.address"), said("server.port")) == (Some(host), Some(port))
+    });
+    assert_eq!(called.count(), 1, "nor is any of it in another trace");
 }
 
 #[tokio::test]
@@ -340,6 +404,8 @@ async fn what_a_caller_leaves_behind_ends_as_cancelled() {
     leg.says(&[cancelled]);
     assert_eq!(leg.facts.get("consilium.slo.met"), None, "the caller was in a hurry");
     assert_eq!(leg.parent, "call");
+    let failed: Vec<_> = spans.iter().filter(|span| span.is_error).collect();
+    assert!(failed.is_empty(), "that is nobody's error: {failed:#?}");
     let counted = r#"consilium_router_attempts_total{expert="labs",rpc_response_status_code="CANCELLED"} "#;
     assert_eq!(mesh.count(counted), 1);
 }

@@ -6,7 +6,7 @@ use std::{
     fs,
     net::SocketAddr,
     path::Path,
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use serde_json::{Value, json};
@@ -19,6 +19,8 @@ use super::{Process, free_port, http, observability_tool, until};
 const STARTS: usize = 5;
 /// More than any test makes.
 const TRACES: usize = 200_000;
+
+const HOUR: Duration = Duration::from_hours(1);
 
 /// A running Jaeger. Its traces go with it.
 #[derive(Debug)]
@@ -124,6 +126,33 @@ impl Jaeger {
     pub async fn services(&self) -> Vec<String> {
         let (_, answer) = http::json(self.query, "/api/v3/services").await;
         array(&answer["services"]).iter().map(text).collect()
+    }
+
+    /// The ids of the traces that a search finds, asked as Grafana asks it: over what its own page uses, with tags as JSON and
+    /// times in microseconds. Of the last hour.
+    pub async fn search(&self, parameters: &[(&str, &str)]) -> Vec<String> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later than 1970");
+        let micros = |time: Duration| time.as_micros().to_string();
+        let (start, end) = (micros(now.saturating_sub(HOUR)), micros(now));
+        let whole = [parameters, &[("start", &start), ("end", &end)]].concat();
+        let (status, answer) = http::json(self.query, &http::path("/api/traces", &whole)).await;
+        assert_eq!(status, 200, "{parameters:?}: {answer}");
+        array(&answer["data"]).iter().map(|trace| text(&trace["traceID"])).collect()
+    }
+
+    /// The number of spans of a trace, asked as Grafana asks for one.
+    pub async fn shown(&self, id: &str) -> usize {
+        let (_, answer) = http::json(self.query, &format!("/api/traces/{id}")).await;
+        array(&answer["data"]).iter().map(|trace| array(&trace["spans"]).len()).sum()
+    }
+
+    /// Who called whom in the last hour: caller and called, by the names of their services.
+    pub async fn calls(&self) -> Vec<(String, String)> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later than 1970");
+        let (end, lookback) = (now.as_millis().to_string(), HOUR.as_millis().to_string());
+        let path = http::path("/api/dependencies", &[("endTs", &end), ("lookback", &lookback)]);
+        let (_, answer) = http::json(self.query, &path).await;
+        array(&answer["data"]).iter().map(|edge| (text(&edge["parent"]), text(&edge["child"]))).collect()
     }
 
     /// Everything that it tells of the newest `traces` traces of a service, as it tells it.

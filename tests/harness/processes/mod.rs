@@ -4,6 +4,7 @@
 //! Waiting is for a condition, and the conditions are what a user could see too: the router's `WatchExperts`, the keys in
 //! etcd, `/readyz`.
 
+mod chooser;
 mod clinic;
 mod collector;
 mod etcd;
@@ -25,6 +26,7 @@ mod router;
 mod start;
 mod watched;
 
+pub use chooser::Chooser;
 pub use clinic::{Clinic, EXPERT, MESH, Options};
 pub use collector::Collector;
 pub use etcd::{Announced, Etcd, tool};

@@ -19,7 +19,7 @@ use super::{
     clinic::Options,
     files,
     lab::{over_repository, tensors, triage},
-    start::{ANY_PORT, Manner, ORDINARY, Start},
+    start::{ANY_PORT, Manner, Start},
 };
 use crate::{Behaviour, Scripted};
 
@@ -36,8 +36,9 @@ pub struct Outpost {
 impl Outpost {
     /// The scripted expert.
     pub const ORACLE: &str = "oracle";
-    /// What that promises: half a second, for nineteen of twenty.
-    const SLO: Slo = Slo { latency: Duration::from_millis(500), objective: 0.95, first_token: None };
+    /// What that promises unless told otherwise: half a second, for nineteen of twenty.
+    pub const LATENCY: Duration = Duration::from_millis(500);
+    const OBJECTIVE: f64 = 0.95;
 
     /// Starts the mesh `name` with one instance of each of two experts, every process in this manner. Returns when the
     /// router routes to both.
@@ -60,11 +61,17 @@ impl Outpost {
         outpost
     }
 
-    /// Starts the mesh `name` with nobody but [`Outpost::ORACLE`], which is served from here and answers until it is told
-    /// otherwise.
-    pub async fn scripted(etcd: &Etcd, name: &str, logs: &Path) -> (Self, Scripted) {
+    /// Starts the mesh `name` with nobody but [`Outpost::ORACLE`], which is served from here, promises to answer within
+    /// `latency`, and answers until it is told otherwise.
+    pub async fn scripted(
+        etcd: &Etcd,
+        name: &str,
+        logs: &Path,
+        manner: &Manner,
+        latency: Duration,
+    ) -> (Self, Scripted) {
         let dir = TempDir::new().expect("a temporary directory can be made");
-        let slo = json!({"latency": format!("{}ms", Self::SLO.latency.as_millis()), "objective": Self::SLO.objective});
+        let slo = json!({"latency": format!("{}ms", latency.as_millis()), "objective": Self::OBJECTIVE});
         let task = json!({"kind": "classify", "model": "clinic-diagnostic"});
         let described = json!({"examples": "examples.txt", "accepts": ["text"], "task": task, "slo": slo});
         let oracle = files::expert(dir.path(), Self::ORACLE, "Answers whatever it is asked.", &described);
@@ -72,12 +79,12 @@ impl Outpost {
         files::mesh(dir.path(), name, &json!({"encoder": "minilm-l6"}));
         let (urls, logs) = (etcd.urls(), logs.join(name));
         let lease = Options::default().lease;
-        let start = Start { mesh: name, dir: dir.path(), logs: &logs, urls: &urls, lease, manner: &ORDINARY };
+        let start = Start { mesh: name, dir: dir.path(), logs: &logs, urls: &urls, lease, manner };
         let router = start.router("router", &table(&dir)).await;
         let registry = EtcdRegistry::open(name, &EtcdSettings::new(&urls), None, &Metrics::new());
         let registry = registry.expect("the addresses of etcd are right");
         let mut card = Scripted::card(Self::ORACLE, &["what does the oracle say", "ask the oracle"]);
-        card.slo = Self::SLO;
+        card.slo = Slo { latency, objective: Self::OBJECTIVE, first_token: None };
         let oracle = Scripted::join(&registry, card, Behaviour::Answer).await;
         let outpost = Self { router, experts: Vec::new(), _registry: Some(registry), dir };
         outpost.serving(1).await;

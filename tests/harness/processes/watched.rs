@@ -88,9 +88,12 @@ fn targets(practice: &Practice, tensors: &Expert) -> Vec<(String, SocketAddr)> {
     [("router".to_owned(), practice.router.admin())].into_iter().chain(experts).collect()
 }
 
-/// The rules of a mesh, as `consilium slo rules` prints them.
+/// The rules of a mesh, as `consilium slo rules` prints them, but for one thing: every group is evaluated as often as
+/// Prometheus is told to, those of days too, which would have to be waited for.
 pub fn write_rules(mesh: &Path, into: &Path) {
     let output = Command::new(built("consilium")).args(["slo", "rules"]).arg(mesh).output().expect("it starts");
     assert!(output.status.success(), "consilium slo rules: {}", String::from_utf8_lossy(&output.stderr));
-    fs::write(into, output.stdout).expect("a temporary file can be written");
+    let rules = String::from_utf8(output.stdout).expect("rules are text");
+    let lines: Vec<_> = rules.lines().filter(|line| !line.trim_start().starts_with("interval: ")).collect();
+    fs::write(into, lines.join("\n")).expect("a temporary file can be written");
 }

@@ -15,6 +15,7 @@ use consilium_proto::{
     },
 };
 use prost::Message;
+use tonic::Code;
 
 use super::{
     marks::{
@@ -34,6 +35,34 @@ const OIP: &str = "inference.GRPCInferenceService";
 pub(super) struct Row {
     pub(super) what: String,
     pub(super) call: Call,
+}
+
+/// Rows that are refused as what is not served, by whoever knows the method.
+const NOT_SERVED: [&str; 3] = ["a name or version that there is not", "shared memory", "grpc-encoding"];
+/// Rows that nobody knows the method of.
+const NOWHERE: [&str; 3] = ["a method that there is not", "a service that there is not", "a path that is none"];
+/// Rows that get no status: streams that go on until they are left, and what servers of HTTP refuse themselves.
+const WITHOUT_STATUS: [&str; 4] = ["health, watched", "the catalogue, watched", "x-huge", "content-type"];
+/// Rows with nothing wrong in them.
+const SOUND: [&str; 3] = ["the catalogue", "a server", "a comment"];
+
+impl Row {
+    /// Whether such a call ends so. What a mesh says of calls that went nowhere shows nothing of those that were to get
+    /// somewhere: a method whose name is wrong must not pass.
+    pub(super) fn may_end(&self, code: Option<Code>, message: &str) -> bool {
+        let is_of = |rows: &[&str]| rows.contains(&self.what.as_str());
+        match code {
+            None => is_of(&WITHOUT_STATUS),
+            Some(Code::Unknown) => false,
+            // Servers say nothing of methods that they do not know.
+            Some(Code::Unimplemented) if message.is_empty() => is_of(&NOWHERE),
+            Some(Code::Unimplemented) => is_of(&NOT_SERVED),
+            // Those with headers of their own ask an expert that there is.
+            Some(Code::NotFound) => self.call.headers.is_empty() && !is_of(&SOUND),
+            Some(Code::Ok) => !is_of(&NOWHERE),
+            Some(_) => !is_of(&SOUND),
+        }
+    }
 }
 
 fn row(what: impl Into<String>, method: &str, message: &impl Message) -> Row {
@@ -56,7 +85,7 @@ pub(super) fn router(marks: &mut Marks) -> Vec<Row> {
         rows.push(row(what, &format!("{ROUTER}/StreamDispatch"), &stream));
         rows.push(row(what, &format!("{ROUTER}/Explain"), &explain));
     }
-    rows.extend(headers(marks, &format!("{ROUTER}/Dispatch")));
+    rows.extend(headers(marks, &format!("{ROUTER}/Dispatch"), &dispatch(clinicians(WARFARIN))));
     rows.extend(bytes(marks, &format!("{ROUTER}/Dispatch")));
     rows.push(row("the catalogue", &format!("{CATALOG}/ListExperts"), &v1::ListExpertsRequest {}));
     rows.push(row("the catalogue, watched", &format!("{CATALOG}/WatchExperts"), &v1::WatchExpertsRequest {}));
@@ -87,7 +116,9 @@ pub(super) fn expert(marks: &mut Marks, expert: &str) -> Vec<Row> {
     let query = Some(query(&marks.word(Content, "query.text beside a vector of another model")));
     let infer = v1::InferRequest { expert: expert.to_owned(), query, context: None, embedding: Some(vector) };
     rows.push(row("a vector of another model", &format!("{EXPERT}/Infer"), &infer));
-    rows.extend(headers(marks, &format!("{EXPERT}/Infer")));
+    let sound = Some(clinicians(WARFARIN));
+    let sound = v1::InferRequest { expert: expert.to_owned(), query: sound, ..Default::default() };
+    rows.extend(headers(marks, &format!("{EXPERT}/Infer"), &sound));
     rows.extend(bytes(marks, &format!("{EXPERT}/Infer")));
     rows.extend(inference(marks, &[expert]));
     rows.extend(others(marks));
@@ -222,8 +253,9 @@ fn parts(marks: &mut Marks) -> Vec<v1::Part> {
 }
 
 /// One sound question, with headers that are not, or that nobody has to know.
-fn headers(marks: &mut Marks, method: &str) -> Vec<Row> {
-    let message: Bytes = dispatch(clinicians(WARFARIN)).encode_to_vec().into();
+fn headers(marks: &mut Marks, method: &str, sound: &impl Message) -> Vec<Row> {
+    let message = Bytes::from(sound.encode_to_vec());
+    let service = method.split('/').next().unwrap_or_default();
     let mut rows = Vec::new();
     let mut with = |what: &str, method: String, headers: Vec<(&'static str, String)>| {
         rows.push(Row { what: what.into(), call: Call { method, headers, message: message.clone(), web: false } });
@@ -253,9 +285,14 @@ fn headers(marks: &mut Marks, method: &str) -> Vec<Row> {
     ] {
         with(name, method.to_owned(), vec![(name, value)]);
     }
+    let state = vec![
+        ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned()),
+        ("tracestate", format!("vendor={}", word("tracestate of a trace"))),
+    ];
+    with("the state of a trace", method.to_owned(), state);
     let now = vec![("grpc-timeout", "1n".to_owned()), ("x-patient", word("a header of a call without time"))];
     with("no time at all", method.to_owned(), now);
-    with("a method that there is not", format!("{ROUTER}/{}", word("a method")), Vec::new());
+    with("a method that there is not", format!("{service}/{}", word("a method")), Vec::new());
     with("a service that there is not", format!("{}.Service/Method", word("a service")), Vec::new());
     with("a path that is none", word("a path"), Vec::new());
     rows

@@ -21,13 +21,14 @@ pub(crate) enum Kind {
 impl Kind {
     pub(crate) const ALL: [Self; 4] = [Self::Content, Self::Name, Self::Request, Self::Feedback];
 
+    /// Without capitals: whoever makes small letters of large ones writes the same word.
     fn word(self) -> &'static str {
         match self {
-            Self::Content => "kanarienPatient",
+            Self::Content => "kanarienpatient",
             // As names are written, so that it gets past those who check that.
             Self::Name => "kanarien-name",
-            Self::Request => "kanarienAnfrage",
-            Self::Feedback => "kanarienUrteil",
+            Self::Request => "kanarienanfrage",
+            Self::Feedback => "kanarienurteil",
         }
     }
 }
@@ -47,11 +48,14 @@ impl Marks {
         self.0.len()
     }
 
-    /// The fields behind the words of a kind that `text` has in it, plain or encoded; where it is encoded, the number cannot
-    /// be read.
+    /// The fields behind the words of a kind that `text` has in it, plain or encoded, in small letters or large ones; where
+    /// it is encoded, the number cannot be read.
     pub(crate) fn found(&self, kind: Kind, text: &str) -> BTreeMap<String, usize> {
         let mut found = BTreeMap::new();
+        let small = text.to_ascii_lowercase();
         for (form, needle) in forms(kind.word()) {
+            // Of base64, every letter means something else when it is large.
+            let text = if form == "base64" { text } else { &small };
             for (at, _) in text.match_indices(&needle) {
                 let rest = &text[at + needle.len()..];
                 let digits = &rest[..rest.find(|sign: char| !sign.is_ascii_digit()).unwrap_or(rest.len())];
@@ -64,15 +68,13 @@ impl Marks {
     }
 }
 
-/// A word as it is, as hexadecimal digits, and as base64 of either alphabet, wherever in a text of bytes it begins.
+/// A word as it is, as hexadecimal digits, as a list of numbers, which is what bytes are in `Debug` and in JSON, and as base64
+/// of either alphabet, wherever in a text of bytes it begins.
 fn forms(word: &str) -> Vec<(&'static str, String)> {
     use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
-    let (mut lower, mut upper) = (String::new(), String::new());
-    for byte in word.bytes() {
-        let _ = write!(lower, "{byte:02x}");
-        let _ = write!(upper, "{byte:02X}");
-    }
-    let mut forms = vec![("plain", word.to_owned()), ("hex", lower), ("hex", upper)];
+    let list = |separator: &str| word.bytes().map(|byte| byte.to_string()).collect::<Vec<_>>().join(separator);
+    let mut forms =
+        vec![("plain", word.to_owned()), ("hex", hex(word)), ("numbers", list(", ")), ("numbers", list(","))];
     for before in 0..3 {
         let bytes = [&vec![0; before], word.as_bytes()].concat();
         // Digits that also hold bits of what stands before or behind are not known.
@@ -85,6 +87,13 @@ fn forms(word: &str) -> Vec<(&'static str, String)> {
     forms
 }
 
+fn hex(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
 /// A search that finds nothing proves something only if it finds what is there.
 pub(crate) fn finds_what_is_there() {
     use base64::engine::general_purpose::STANDARD;
@@ -93,11 +102,17 @@ pub(crate) fn finds_what_is_there() {
         let word = marks.word(kind, "somewhere");
         for around in ["", "a", "ab", "abc"] {
             let text = format!("{around}{word}{around}");
-            let hex = text.bytes().fold(String::new(), |mut hex, byte| {
-                let _ = write!(hex, "{byte:02x}");
-                hex
-            });
-            for (form, text) in [("somewhere", text.clone()), ("hex", hex), ("base64", STANDARD.encode(&text))] {
+            let bytes = text.as_bytes();
+            let json: Vec<_> = bytes.iter().map(u8::to_string).collect();
+            for (form, text) in [
+                ("somewhere", text.clone()),
+                ("somewhere", text.to_uppercase()),
+                ("hex", hex(&text)),
+                ("hex", hex(&text).to_uppercase()),
+                ("base64", STANDARD.encode(bytes)),
+                ("numbers", format!("{bytes:?}")),
+                ("numbers", format!("[{}]", json.join(","))),
+            ] {
                 assert!(marks.found(kind, &text).contains_key(form), "{kind:?} as {form} in {text}");
             }
         }

@@ -33,6 +33,9 @@ use crate::{
 };
 
 const AT_ONCE: usize = 4;
+/// What is in logs and spans if anything is.
+const CALL: &str = "RouterService/Dispatch";
+const ATTEMPT: &str = "ExpertService/Infer";
 /// Of each service, for the search through Jaeger: all of them.
 const TRACES: usize = 100_000;
 
@@ -59,45 +62,57 @@ pub(crate) async fn search(scene: &Scene) {
     flush(watched).await;
 
     let mut found = Found::default();
-    found.search(
-        &marks,
-        "replies to callers",
-        said.metadata.iter().map(String::as_bytes),
-        &calls::ECHOED.map(|(kind, _)| kind),
-    );
-    found.search(&marks, "logs", files(&watched.logs).iter().map(Vec::as_slice), &[]);
+    let echoed = calls::ECHOED.map(|(kind, _)| kind);
+    // The mesh's own refusals, of the router and of experts.
+    let replies = Place::new("replies to callers", &["consilium.dev", "application/grpc"]);
+    let replies = replies.may_have(&echoed);
+    found.search(&marks, &replies, said.replies.iter().map(String::as_bytes));
+    found.search(&marks, &Place::new("logs", &[CALL, ATTEMPT]), files(&watched.logs).iter().map(Vec::as_slice));
     let exported = watched.collector.kept();
-    found.search(&marks, "spans as they were exported", exported.iter().map(Bytes::as_ref), &[]);
+    let spans = Place::new("spans as they were exported", &[CALL, ATTEMPT, "tokenize"]);
+    found.search(&marks, &spans, exported.iter().map(Bytes::as_ref));
     let mut told = Vec::new();
     for service in watched.jaeger.services().await {
         told.push(watched.jaeger.told(&service, TRACES).await.into_bytes());
     }
-    found.search(&marks, "spans as Jaeger tells them", told.iter().map(Vec::as_slice), &[]);
+    let spans = Place::new("spans as Jaeger tells them", &[CALL, ATTEMPT, "tokenize"]);
+    found.search(&marks, &spans, told.iter().map(Vec::as_slice));
     let pages: Vec<_> = watched.pages().await.into_iter().map(|(_, page)| page.into_bytes()).collect();
-    found.search(&marks, "pages of metrics", pages.iter().map(Vec::as_slice), &[]);
-    found.search(&marks, "etcd", [etcd(watched).await.as_slice()].into_iter(), &[]);
+    let place = Place::new("pages of metrics", &[CALL, r#"expert="drug-interactions""#]);
+    found.search(&marks, &place, pages.iter().map(Vec::as_slice));
+    let place = Place::new("etcd", &["drug-interactions-1", "tensors-1"]);
+    found.search(&marks, &place, [etcd(watched).await.as_slice()].into_iter());
     let journal = watched.practice.dir().join("feedback.jsonl");
     let kept = fs::read(&journal).expect("the router keeps a journal");
-    found.search(&marks, "the journal of feedback", [kept.as_slice()].into_iter(), &[Kind::Request, Kind::Feedback]);
+    let place = Place::new("the journal of feedback", &["comment"]).may_have(&[Kind::Request, Kind::Feedback]);
+    found.search(&marks, &place, [kept.as_slice()].into_iter());
     assert_eq!(
         marks.found(Kind::Feedback, &String::from_utf8_lossy(&kept)).len(),
         1,
         "a comment is written down, once"
     );
-    let written: Vec<_> =
-        [watched.practice.dir(), watched.dir()].into_iter().flat_map(walk).filter(|path| *path != journal).collect();
+    let table = watched.practice.dir().join("router.table");
+    let kept = fs::read(&table).expect("the router keeps its table");
+    found.search(&marks, &Place::new("the router's table", &["drug-interactions"]), [kept.as_slice()].into_iter());
+    let written = [watched.practice.dir(), watched.dir()].into_iter().flat_map(walk);
+    let written: Vec<_> = written.filter(|path| *path != journal && *path != table).collect();
     let written: Vec<_> = written.iter().map(|path| fs::read(path).unwrap_or_default()).collect();
-    found.search(&marks, "files of the processes", written.iter().map(Vec::as_slice), &[]);
+    let place = Place::new("other files of the processes", &["add-sub"]);
+    found.search(&marks, &place, written.iter().map(Vec::as_slice));
 
     let codes: Vec<_> = said.codes.iter().map(|(code, count)| format!("{code:?} {count}")).collect();
     say(&format!("{} calls with {} words: {}", said.calls, marks.len(), codes.join(", ")));
-    say(&format!("| searched | pieces | bytes | hits |\n| --- | ---: | ---: | ---: |\n{}", found.table.join("\n")));
+    say(&format!(
+        "| searched | pieces | bytes | of ours | hits |\n| --- | ---: | ---: | ---: | ---: |\n{}",
+        found.table.join("\n")
+    ));
     for (kind, why) in calls::ECHOED {
         say(&format!("Not counted in replies: {kind:?}: {why}."));
     }
     assert!(found.wrong.is_empty(), "{}", found.wrong.join("\n"));
-    // A search through nothing finds nothing.
-    assert!(found.empty.is_empty(), "nothing was searched in {:?}", found.empty);
+    // A search through something else finds nothing either.
+    assert!(found.missing.is_empty(), "this was not searched: {}", found.missing.join("\n"));
+    assert!(said.odd.is_empty(), "these calls ended as no such call ends:\n{}", said.odd.join("\n"));
     assert!(said.codes.len() > 5, "too few ways to fail: {codes:?}");
     assert!(said.mirrored, "the words reached an expert");
 }
@@ -106,24 +121,32 @@ pub(crate) async fn search(scene: &Scene) {
 #[derive(Default)]
 struct Said {
     calls: usize,
-    codes: BTreeMap<i32, usize>,
-    metadata: Vec<String>,
+    codes: BTreeMap<String, usize>,
+    replies: Vec<String>,
+    /// Calls that ended otherwise than such a call does: they did not get where they were sent.
+    odd: Vec<String>,
     /// Whether an answer had a word in it, as a mirror's has.
     mirrored: bool,
 }
 
 impl Said {
     async fn send(&mut self, wire: &Wire, address: SocketAddr, rows: Vec<Row>) {
-        let call = async |row: Row| (row.what, wire.call(address, &row.call).await, row.call.method);
+        let call = async |row: Row| (wire.call(address, &row.call).await, row);
         let mut sent = stream::iter(rows).map(call).buffer_unordered(AT_ONCE);
-        while let Some((what, heard, method)) = sent.next().await {
-            self.heard(heard, &format!("{method}, {what}"));
+        while let Some((heard, row)) = sent.next().await {
+            let what = format!("{}, {}", row.call.method, row.what);
+            let ended = heard.ended();
+            if !row.may_end(ended, heard.status.message()) {
+                self.odd.push(format!("{what}: {ended:?}: {}", heard.status.message()));
+            }
+            self.heard(heard, &what);
         }
     }
 
     fn heard(&mut self, heard: Heard, what: &str) {
         self.calls += 1;
-        *self.codes.entry(heard.status.code().into()).or_default() += 1;
+        let ended = heard.ended().map_or_else(|| "no status".to_owned(), |code| format!("{code:?}"));
+        *self.codes.entry(ended).or_default() += 1;
         let details = String::from_utf8_lossy(heard.status.details()).into_owned();
         let mut told = vec![heard.metadata, heard.status.message().to_owned(), details];
         for message in heard.messages {
@@ -132,7 +155,7 @@ impl Said {
             self.mirrored |=
                 mirror && !Marks::default().found(Kind::Content, &String::from_utf8_lossy(&message)).is_empty();
         }
-        self.metadata.push(told.join("\n"));
+        self.replies.push(told.join("\n"));
     }
 }
 
@@ -187,31 +210,54 @@ async fn flush(watched: &Watched) {
     }
 }
 
+/// Something that is searched.
+struct Place<'a> {
+    name: &'static str,
+    /// What is there if it is what it should be.
+    holds: &'a [&'a str],
+    /// Words that may be there.
+    allowed: &'a [Kind],
+}
+
+impl<'a> Place<'a> {
+    fn new(name: &'static str, holds: &'a [&'a str]) -> Self {
+        Self { name, holds, allowed: &[] }
+    }
+
+    fn may_have(self, allowed: &'a [Kind]) -> Self {
+        Self { allowed, ..self }
+    }
+}
+
 #[derive(Default)]
 struct Found {
     table: Vec<String>,
     wrong: Vec<String>,
-    empty: Vec<String>,
+    missing: Vec<String>,
 }
 
 impl Found {
-    /// Looks for words of every kind that may not be here.
-    fn search<'a>(&mut self, marks: &Marks, place: &str, pieces: impl Iterator<Item = &'a [u8]>, allowed: &[Kind]) {
+    /// Looks for words of every kind that may not be here, and for what must be.
+    fn search<'a>(&mut self, marks: &Marks, place: &Place<'_>, pieces: impl Iterator<Item = &'a [u8]>) {
         let (mut count, mut bytes, mut hits) = (0, 0, 0);
+        let mut held = vec![0; place.holds.len()];
         for piece in pieces {
             (count, bytes) = (count + 1, bytes + piece.len());
             let text = String::from_utf8_lossy(piece);
-            for kind in Kind::ALL.into_iter().filter(|kind| !allowed.contains(kind)) {
+            for (held, own) in held.iter_mut().zip(place.holds) {
+                *held += text.matches(own).count();
+            }
+            for kind in Kind::ALL.into_iter().filter(|kind| !place.allowed.contains(kind)) {
                 for (field, times) in marks.found(kind, &text) {
                     hits += times;
-                    self.wrong.push(format!("{kind:?}, {field}: {times} times in {place}: {}", around(&text, kind)));
+                    let around = around(&text, kind);
+                    self.wrong.push(format!("{kind:?}, {field}: {times} times in {}: {around}", place.name));
                 }
             }
         }
-        self.table.push(format!("| {place} | {count} | {bytes} | {hits} |"));
-        if bytes == 0 {
-            self.empty.push(place.to_owned());
-        }
+        self.table.push(format!("| {} | {count} | {bytes} | {} | {hits} |", place.name, held.iter().sum::<usize>()));
+        let missing = place.holds.iter().zip(&held).filter(|(_, held)| **held == 0);
+        self.missing.extend(missing.map(|(own, _)| format!("{} has no {own}", place.name)));
     }
 }
 

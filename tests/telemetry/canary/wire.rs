@@ -31,7 +31,10 @@ pub(crate) struct Call {
 /// What came back: the status, every header and trailer as text, and the messages.
 #[derive(Debug)]
 pub(crate) struct Heard {
+    /// Without one in the response, `UNKNOWN`.
     pub(crate) status: Status,
+    /// Whether the response had a status of gRPC.
+    is_of_grpc: bool,
     pub(crate) metadata: String,
     pub(crate) messages: Vec<Bytes>,
 }
@@ -87,8 +90,13 @@ impl Wire {
 }
 
 impl Heard {
+    /// The code that the server gave; `None` where what came was no answer of gRPC's, or nothing came.
+    pub(crate) fn ended(&self) -> Option<Code> {
+        self.is_of_grpc.then(|| self.status.code())
+    }
+
     fn nothing(why: &str) -> Self {
-        Self { status: Status::unknown(why), metadata: String::new(), messages: Vec::new() }
+        Self { status: Status::unknown(why), is_of_grpc: false, metadata: String::new(), messages: Vec::new() }
     }
 
     async fn read<B: BodyExt<Data = Bytes>>(response: http::Response<B>) -> Self {
@@ -106,9 +114,10 @@ impl Heard {
             Some(Status::new(Code::from(code.trim_start().split('\r').next()?.parse::<i32>().ok()?), ""))
         };
         let status = [&head.headers, &trailers].into_iter().find_map(Status::from_header_map).or_else(in_body);
+        let is_of_grpc = status.is_some();
         let status = status.unwrap_or_else(|| Status::unknown(format!("HTTP {}", head.status)));
         let metadata = format!("{} {} {of_web} {:?}", text(head.headers), text(trailers), status.message());
-        Self { status, metadata, messages }
+        Self { status, is_of_grpc, metadata, messages }
     }
 }
 

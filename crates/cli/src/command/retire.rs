@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) async fn run(args: &args::Retire, page: &mut Page<'_>) -> Result<Exit, Error> {
     super::log(&args.log)?;
     let set = args.set.iter().cloned().chain(args.etcd.setting()).collect();
-    let overlay = Overlay { environment: config::environment(&OWN_VARIABLES), set };
+    let overlay = Overlay { environment: config::environment(&OWN_VARIABLES), set, ..Overlay::default() };
     let (name, settings) = Config::meeting_place(&args.mesh, &overlay)?;
     let Some(etcd) = &settings.etcd else { return Err(in_memory(&name)) };
     // Without the table that routers keep: it says what was known once, and this is about what is.

@@ -17,6 +17,11 @@ pub(super) const SPEC: &str = "prometheus/v1";
 /// Every window that an alert or a dashboard reads; the last one is the period.
 const WINDOWS: [&str; 8] = ["5m", "30m", "1h", "2h", "6h", "1d", "3d", "30d"];
 
+/// How often the windows of days are looked at. A rate over 30 days reads 172,800 samples of each router at four scrapes a
+/// minute, and hardly moves within two minutes. Not rarer: Prometheus takes nothing older than five minutes for current, and
+/// one evaluation that is missed should leave no gap.
+const SLOWLY: &str = "2m";
+
 /// The budget goes `factor` times as fast as it may, during the long window and still during the short one.
 #[derive(Clone, Copy, Debug)]
 struct Burn {
@@ -33,14 +38,20 @@ const PAGE: [Burn; 2] =
 const TICKET: [Burn; 2] =
     [Burn { factor: 3.0, short: "2h", long: "1d" }, Burn { factor: 1.0, short: "6h", long: "3d" }];
 
-/// The three groups of an expert.
+/// The four groups of an expert.
 pub(super) fn groups(mesh: &str, promise: &Promise, settings: &Settings) -> Vec<Group> {
     let slo = Slo { id: Identity::new(mesh, &promise.expert), mesh, promise, settings };
-    let group = |kind: &str, rules: Vec<Rule>| Group { name: format!("sloth-slo-{kind}-{}", slo.id.id), rules };
+    let group = |kind: &str, interval: Option<&'static str>, rules: Vec<Rule>| Group {
+        name: format!("sloth-slo-{kind}-{}", slo.id.id),
+        interval,
+        rules,
+    };
+    let alerts = [Severity::Page, Severity::Ticket].into_iter().filter_map(|it| slo.alert(it)).collect();
     let groups = [
-        group("sli-recordings", slo.indicators()),
-        group("meta-recordings", slo.facts()),
-        group("alerts", [Severity::Page, Severity::Ticket].into_iter().filter_map(|it| slo.alert(it)).collect()),
+        group("sli-recordings", None, slo.indicators(|window| !is_of_days(window))),
+        group("sli-recordings-of-days", Some(SLOWLY), slo.indicators(is_of_days)),
+        group("meta-recordings", None, slo.facts()),
+        group("alerts", None, alerts),
     ];
     groups.into_iter().filter(|group| !group.rules.is_empty()).collect()
 }
@@ -112,13 +123,13 @@ struct Slo<'a> {
 }
 
 impl Slo<'_> {
-    /// The share of bad legs in every window, and how many there were in those that alerts look back on.
-    fn indicators(&self) -> Vec<Rule> {
-        let shares = WINDOWS.map(|window| {
+    /// The share of bad legs in each of these windows, and how many there were in those that alerts look back on.
+    fn indicators(&self, wanted: fn(&str) -> bool) -> Vec<Rule> {
+        let shares = WINDOWS.into_iter().filter(|window| wanted(window)).map(|window| {
             let (bad, all) = events(&self.promise.expert, self.settings, window);
             self.record(&share(window), format!("({bad})\n/\n({all})"), &[("sloth_window", window)])
         });
-        let numbers = PAGE.iter().chain(&TICKET).map(|burn| {
+        let numbers = PAGE.iter().chain(&TICKET).filter(|burn| wanted(burn.long)).map(|burn| {
             let increase = |metric: &str| {
                 let series = self.settings.scope().select(metric, &[is("expert", &self.promise.expert)]);
                 format!("sum(increase({series}[{}]))", burn.long)
@@ -126,7 +137,7 @@ impl Slo<'_> {
             let bad = format!("{} - {}", increase(ALL), increase(GOOD));
             self.record(&number_of_bad(burn.long), bad, &[("sloth_window", burn.long)])
         });
-        shares.into_iter().chain(numbers).collect()
+        shares.chain(numbers).collect()
     }
 
     /// What is promised, and how far along the budget is.
@@ -203,6 +214,10 @@ impl Slo<'_> {
     }
 }
 
+fn is_of_days(window: &str) -> bool {
+    window.ends_with('d')
+}
+
 fn share(window: &str) -> String {
     format!("slo:sli_error:ratio_rate{window}")
 }
@@ -241,15 +256,15 @@ mod tests {
     }
 
     #[test]
-    fn an_expert_has_the_three_groups_and_the_records_that_dashboards_know() {
+    fn an_expert_has_the_four_groups_and_the_records_that_dashboards_know() {
         let groups = of(0.99);
         let names: Vec<&str> = groups.iter().map(|group| group.name.as_str()).collect();
         assert_eq!(
             names,
-            ["sli-recordings", "meta-recordings", "alerts"]
+            ["sli-recordings", "sli-recordings-of-days", "meta-recordings", "alerts"]
                 .map(|it| format!("sloth-slo-{it}-consilium-clinic-labs-latency"))
         );
-        for group in &groups[..2] {
+        for group in &groups[..3] {
             for rule in &group.rules {
                 let Rule::Record { labels, .. } = rule else { panic!("{rule:?}") };
                 assert_eq!(labels["sloth_id"], format!("{}-{}", labels["sloth_service"], labels["sloth_slo"]));
@@ -258,6 +273,22 @@ mod tests {
         }
         assert_eq!(expression(&groups, "slo:time_period:days"), "vector(30)");
         assert_eq!(expression(&groups, "slo:error_budget:ratio"), "vector(1-0.99)");
+    }
+
+    #[test]
+    fn what_looks_back_for_days_is_evaluated_less_often() {
+        let rarely: Vec<(String, bool)> = of(0.99)
+            .iter()
+            .flat_map(|group| group.rules.iter().map(|rule| (rule, group.interval == Some(SLOWLY))))
+            .filter_map(|(rule, rarely)| match rule {
+                Rule::Record { labels, .. } => labels.get("sloth_window").map(|window| (window.clone(), rarely)),
+                Rule::Alert { .. } => None,
+            })
+            .collect();
+        assert_eq!(rarely.len(), WINDOWS.len() + PAGE.len() + TICKET.len());
+        for (window, rarely) in rarely {
+            assert_eq!(rarely, ["1d", "3d", "30d"].contains(&window.as_str()), "{window}");
+        }
     }
 
     #[test]
@@ -309,6 +340,6 @@ mod tests {
         };
         assert_eq!(severities(0.8), ["ticket"]);
         assert!(severities(0.0).is_empty());
-        assert_eq!(of(0.0).len(), 2);
+        assert_eq!(of(0.0).len(), 3);
     }
 }

@@ -5,8 +5,8 @@
 use super::{
     Group, Labels, Rule, Settings, Severity, labels,
     promql::{
-        CALLS, DECISIONS, GATE_EXPERTS, GATE_FITS, INSTANCES, OBJECTIVE, PANICS, REGISTRY_AGE, REGISTRY_UP,
-        RULE_ERRORS, SHED, SPANS, is, number,
+        CALLS, DECISIONS, GATE_EXPERTS, GATE_FITS, INSTANCES, OBJECTIVE, PANICS, REGISTRY_AGE, REGISTRY_EXPIRED,
+        REGISTRY_UP, RULE_ERRORS, SHED, SPANS, is, number,
     },
 };
 
@@ -21,6 +21,7 @@ pub(super) fn group(mesh: &str, settings: &Settings) -> Group {
         alerts.expert_gone(),
         alerts.instance_out(),
         alerts.registry_lost(),
+        alerts.instance_expired(),
         alerts.fits_failed(),
         alerts.rule_errors(),
         alerts.calls_shed(),
@@ -28,7 +29,7 @@ pub(super) fn group(mesh: &str, settings: &Settings) -> Group {
         alerts.spans_lost(),
         alerts.rules_outdated(),
     ];
-    Group { name: "consilium-mesh".to_owned(), rules }
+    Group { name: "consilium-mesh".to_owned(), interval: None, rules }
 }
 
 struct Alerts<'a> {
@@ -109,10 +110,23 @@ impl Alerts<'_> {
             name: "ConsiliumRegistryLost",
             severity: Severity::Ticket,
             lasting: "10m",
-            // Heard of every 30 s while all is well.
+            // Asked every 5 s by whoever follows it, who says after 15 s that it is gone. The age is there for a follower
+            // that hangs and says nothing.
             expr: format!("min by (instance) ({up}) == 0\nor\nmax by (instance) ({age}) > 300"),
             summary: "{{ $labels.instance }} does not hear from etcd",
             description: "It goes on with what it knew last. Instances that come and go are not noticed.",
+        })
+    }
+
+    fn instance_expired(&self) -> Rule {
+        self.rule(Alert {
+            name: "ConsiliumInstanceExpired",
+            severity: Severity::Ticket,
+            lasting: "5m",
+            expr: format!("max by (instance) ({}) > 0", self.select(REGISTRY_EXPIRED, &[])),
+            summary: "instances answer and are not registered any more",
+            description: "The router at {{ $labels.instance }} still calls {{ $value }} instances whose registration has run \
+                          out: they do not reach etcd. A router that starts now does not find them.",
         })
     }
 
@@ -143,16 +157,18 @@ impl Alerts<'_> {
     }
 
     fn calls_shed(&self) -> Rule {
-        let of = |metric: &str| {
-            // Others count their calls under OpenTelemetry's name too, without this label.
-            let series = self.select(metric, &[r#"server=~"router|expert""#.to_owned()]);
-            format!("sum by (server, instance) (rate({series}[5m]))")
+        // Others count their calls under OpenTelemetry's name too, without this label.
+        let ours = || r#"server=~"router|expert""#.to_owned();
+        // What takes nobody's place and is never shed: probes and the streams that last.
+        let calls = r#"rpc_method!~"grpc[.](health|reflection)[.].+|.+/WatchExperts""#.to_owned();
+        let of = |metric, matchers: &[String]| {
+            format!("sum by (server, instance) (rate({}[5m]))", self.select(metric, matchers))
         };
         self.rule(Alert {
             name: "ConsiliumCallsShed",
             severity: Severity::Ticket,
             lasting: "10m",
-            expr: share(&of(SHED), &of(CALLS), FEW),
+            expr: share(&of(SHED, &[ours()]), &of(CALLS, &[ours(), calls]), FEW),
             summary: "{{ $labels.instance }} refuses calls",
             description: "The {{ $labels.server }} at {{ $labels.instance }} refuses {{ $value | humanizePercentage }} \
                           of its calls because it works on as many as it may.",
@@ -235,11 +251,9 @@ fn share(part: &str, whole: &str, above: f64) -> String {
     format!("({part})\n/\n({whole} > 0)\n> {}", number(above))
 }
 
-/// Counted at least once during the window. A counter that appears begins at one, and of that `increase` sees nothing.
+/// Counted at least once during the window. These counters begin at zero, so that `increase` sees their first event.
 fn happened(series: &str, by: &str, window: &str) -> String {
-    format!(
-        "sum by ({by}) (increase({series}[{window}])) > 0\nor\nsum by ({by}) ({series} unless {series} offset {window}) > 0"
-    )
+    format!("sum by ({by}) (increase({series}[{window}])) > 0")
 }
 
 #[cfg(test)]

@@ -50,6 +50,9 @@ pub(crate) struct Settings {
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Group {
     name: String,
+    /// How often. `None`: as often as Prometheus evaluates rules that do not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    interval: Option<&'static str>,
     rules: Vec<Rule>,
 }
 

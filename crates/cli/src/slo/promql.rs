@@ -12,6 +12,7 @@ pub(super) const GATE_FITS: &str = "consilium_gate_fits_total";
 pub(super) const RULE_ERRORS: &str = "consilium_gate_rule_errors_total";
 pub(super) const REGISTRY_UP: &str = "consilium_registry_up";
 pub(super) const REGISTRY_AGE: &str = "consilium_registry_age_seconds";
+pub(super) const REGISTRY_EXPIRED: &str = "consilium_registry_expired_instances";
 pub(super) const SHED: &str = "consilium_rpc_server_shed_total";
 pub(super) const CALLS: &str = "rpc_server_call_duration_seconds_count";
 pub(super) const PANICS: &str = "consilium_rpc_server_panics_total";

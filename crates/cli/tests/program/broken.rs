@@ -247,6 +247,16 @@ fn the_settings_in_effect_can_be_printed_and_read_back() {
     assert!(out.contains("top_k: 2\n") && out.contains("default_deadline: 2s\n"), "{out}");
     let (_, out, _) = said(&["up", &files.mesh(), "--etcd", "http://a:1,http://b:1", "--print-config"]);
     assert!(out.contains("- http://a:1\n") && out.contains("- http://b:1\n"), "{out}");
+    for (flags, expected) in
+        [(&[][..], "endpoint: http://standard:4317\n"), (&["--otlp", "http://flag:1"], "endpoint: http://flag:1\n")]
+    {
+        let mut up = Command::new(env!("CARGO_BIN_EXE_consilium"));
+        up.args(["up", &files.mesh(), "--print-config"])
+            .args(flags)
+            .env("OTEL_EXPORTER_OTLP_ENDPOINT", "http://standard/");
+        let out = String::from_utf8(up.output().unwrap().stdout).unwrap();
+        assert!(out.contains(expected), "{out}");
+    }
 }
 
 #[test]

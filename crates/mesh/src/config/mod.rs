@@ -9,6 +9,7 @@ mod label;
 mod mistakes;
 mod overlay;
 mod path;
+mod standard;
 mod typed;
 mod yaml;
 
@@ -19,6 +20,7 @@ use serde::{Serialize, de::DeserializeOwned};
 pub use label::{DNS_LABEL, is_dns_label};
 pub use mistakes::{Mistake, Mistakes};
 pub use overlay::{Overlay, environment};
+pub use standard::{Standard, standard};
 
 /// The largest configuration file. Nothing that people write comes near it.
 pub const MAX_FILE_BYTES: u64 = 1024 * 1024;

@@ -1,11 +1,12 @@
-//! What is laid over a file: the environment, then flags. Later beats earlier.
+//! What is laid over a file: the environment, then flags. Later beats earlier. What no one of them says, standard variables
+//! may.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
 use super::{
-    Mistake, Mistakes,
+    Mistake, Mistakes, Standard,
     path::{Path, Segment},
     yaml,
 };
@@ -19,18 +20,22 @@ pub struct Overlay {
     pub environment: BTreeMap<String, String>,
     /// The arguments of `--set`: `gate.top_k=3`.
     pub set: Vec<String>,
+    /// As [`standard`](super::standard()) gives it, for what nothing else says.
+    pub standard: Standard,
 }
 
-/// The variables of this process that are configuration. The only place where the environment is read.
+/// The variables of this process that are configuration.
 ///
 /// `reserved` are full names that mean something else, such as `CONSILIUM_LOG`. Variables that Kubernetes makes for a
 /// Service called `consilium…` (`CONSILIUM_PORT_7600_TCP=tcp://…`) are left out as well: a pod must not fail to start
 /// because of a Service beside it.
 pub fn environment(reserved: &[&str]) -> BTreeMap<String, String> {
-    select(
-        std::env::vars_os().filter_map(|(name, value)| name.into_string().ok().zip(value.into_string().ok())),
-        reserved,
-    )
+    select(variables(), reserved)
+}
+
+/// The only place where the environment is read.
+pub(super) fn variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| name.into_string().ok().zip(value.into_string().ok()))
 }
 
 fn select(variables: impl Iterator<Item = (String, String)>, reserved: &[&str]) -> BTreeMap<String, String> {
@@ -82,14 +87,14 @@ impl Overlay {
         for (name, value) in &self.environment {
             let origin = format!("environment {name}");
             let path = Path::dotted(&name.trim_start_matches(PREFIX).to_lowercase().replace("__", "."));
-            origins.record(put(tree, &path, value), path, origin, mistakes);
+            origins.record(put(tree, &path, yaml::scalar(value)), path, origin, mistakes);
         }
         for argument in &self.set {
             let origin = format!("--set {argument}");
             match argument.split_once('=') {
                 Some((path, value)) if !path.is_empty() => {
                     let path = Path::dotted(path);
-                    origins.record(put(tree, &path, value), path, origin, mistakes);
+                    origins.record(put(tree, &path, yaml::scalar(value)), path, origin, mistakes);
                 }
                 _ => mistakes.push(Mistake {
                     file: origin,
@@ -99,12 +104,13 @@ impl Overlay {
                 }),
             }
         }
+        self.standard.apply(tree, mistakes);
         origins
     }
 }
 
 /// Puts a value at `path`, making maps on the way. Fails with the place that can have nothing below it.
-fn put(tree: &mut Value, path: &Path, text: &str) -> Result<(), Path> {
+pub(super) fn put(tree: &mut Value, path: &Path, value: Value) -> Result<(), Path> {
     let mut at = Path::default();
     let mut here = tree;
     for segment in &path.0 {
@@ -119,7 +125,7 @@ fn put(tree: &mut Value, path: &Path, text: &str) -> Result<(), Path> {
         };
         at.0.push(segment.clone());
     }
-    *here = yaml::scalar(text);
+    *here = value;
     Ok(())
 }
 
@@ -157,6 +163,7 @@ mod tests {
                 ("CONSILIUM_GATE__FALLBACK".to_owned(), "general".to_owned()),
             ]),
             set: vec!["gate.top_k=4".to_owned(), "rules.0.when=b".to_owned(), "tags=[x, y]".to_owned()],
+            ..Overlay::default()
         };
         let mut mistakes = Mistakes::default();
         let origins = overlay.apply(&mut tree, &mut mistakes);

@@ -51,6 +51,7 @@ fn read(text: &str, set: &[&str]) -> Result<Mesh, Mistakes> {
     let overlay = Overlay {
         environment: BTreeMap::from([("CONSILIUM_GATE__FALLBACK".into(), "general".into())]),
         set: set.iter().map(|&argument| argument.to_owned()).collect(),
+        ..Overlay::default()
     };
     parse(&source, &overlay)
 }
@@ -111,7 +112,7 @@ fn a_mistake_names_the_flag_or_variable_that_made_it() {
     );
     let source = Source { file: "mesh.yaml".into(), text: good.into() };
     let environment = BTreeMap::from([("CONSILIUM_GATE__TOPK".to_owned(), "1".to_owned())]);
-    let found = parse::<Mesh>(&source, &Overlay { environment, set: Vec::new() }).unwrap_err().to_string();
+    let found = parse::<Mesh>(&source, &Overlay { environment, ..Overlay::default() }).unwrap_err().to_string();
     assert!(
         found.starts_with("environment CONSILIUM_GATE__TOPK: gate.topk: unknown key, did you mean `top_k`?"),
         "{found}"

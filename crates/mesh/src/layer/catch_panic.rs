@@ -11,6 +11,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
+use tracing::Span;
 
 use super::{
     Request, Response,
@@ -31,7 +32,10 @@ impl<S> Layer<S> for CatchPanicLayer {
     type Service = CatchPanic<S>;
 
     fn layer(&self, inner: S) -> CatchPanic<S> {
-        CatchPanic { inner, witness: Witness { server: self.server, metrics: self.metrics.clone() } }
+        CatchPanic {
+            inner,
+            witness: Witness { server: self.server, metrics: self.metrics.clone(), call: Span::none() },
+        }
     }
 }
 
@@ -52,7 +56,7 @@ impl<S: Service<Request, Response = Response>> Service<Request> for CatchPanic<S
 
     fn call(&mut self, request: Request) -> Self::Future {
         let call = guard(|| self.inner.call(request));
-        let witness = self.witness.clone();
+        let witness = Witness { call: Span::current(), ..self.witness.clone() };
         match call {
             Ok(call) => Guarded { call: Some(call), refusal: None, witness },
             Err(panicked) => Guarded { call: None, refusal: Some(witness.report(&panicked)), witness },
@@ -65,12 +69,14 @@ impl<S: Service<Request, Response = Response>> Service<Request> for CatchPanic<S
 struct Witness {
     server: &'static str,
     metrics: RpcMetrics,
+    /// A reply is read outside of its call's span.
+    call: Span,
 }
 
 impl Witness {
     fn report(&self, panicked: &Panicked) -> Status {
         self.metrics.panics.add(&ServerLabels { server: self.server }, 1);
-        tracing::error!(server = self.server, place = panicked.place, "a call panicked");
+        self.call.in_scope(|| tracing::error!(server = self.server, place = panicked.place, "a call panicked"));
         Refusal::new(Code::Internal, "INTERNAL", "internal error").into_status()
     }
 }

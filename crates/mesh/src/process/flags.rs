@@ -13,9 +13,6 @@ use crate::{
 /// Variables named `CONSILIUM_…` that are no settings: the programs' own, and the command line tool's.
 const RESERVED: [&str; 3] = ["CONSILIUM_ONNXRUNTIME", "CONSILIUM_LOG", "CONSILIUM_ROUTER"];
 
-/// By which OpenTelemetry's own programs are told as well.
-pub const OTLP_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
-
 #[derive(Debug, clap::Args)]
 pub struct Flags {
     /// Where it listens; port 0 lets the system pick one
@@ -27,8 +24,8 @@ pub struct Flags {
     /// A member of the etcd that the mesh meets at; may be repeated
     #[arg(long, value_name = "URL", value_delimiter = ',')]
     etcd: Vec<String>,
-    /// A collector that takes traces, by OTLP over gRPC
-    #[arg(long, value_name = "URL", env = OTLP_ENDPOINT)]
+    /// A collector that takes traces, by OTLP over gRPC; OTEL_EXPORTER_OTLP_ENDPOINT counts where no setting says one
+    #[arg(long, value_name = "URL")]
     otlp: Option<String>,
     /// Change a setting, for example settle=5s; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
@@ -56,7 +53,7 @@ impl Flags {
 
     /// What is laid over a program's file. `own` are the settings behind flags of its own.
     pub fn overlay<'a>(&self, own: impl IntoIterator<Item = (&'a str, Option<String>)>) -> Overlay {
-        Overlay { environment: config::environment(&RESERVED), set: self.settings(own) }
+        Overlay { environment: config::environment(&RESERVED), set: self.settings(own), standard: config::standard() }
     }
 
     fn settings<'a>(&self, own: impl IntoIterator<Item = (&'a str, Option<String>)>) -> Vec<String> {

@@ -201,9 +201,11 @@ impl Server {
         let Options { name, limits, deadlines, web, max_connection_age, callers, .. } = options;
         let web = web.map(|web| WebLayer::new(web.allowed(), limits.max_header_list_bytes));
         let rpc = metrics.part::<RpcMetrics>();
+        rpc.serves(name);
         let calls = Room { server: name, max: limits.max_in_flight, taken: in_flight, metrics: rpc.clone() };
         let stack = ServiceBuilder::new()
-            // Outermost: whatever panics further in ends one call, not a connection that carries many.
+            // Outermost: whatever panics further in ends one call, not a connection that carries many. For the few layers
+            // that the one below is not around.
             .layer(CatchPanicLayer { server: name, metrics: rpc.clone() })
             // Where browsers may call. Outside of all that knows calls: further in, a browser's call is gRPC like any
             // other, with a deadline, a place and a status in its trailers; and what is no call is not counted as one.
@@ -212,14 +214,14 @@ impl Server {
             .layer(TraceLayer { server: name, methods: methods.clone(), callers })
             // Counts everything that was logged: the two never disagree. Inside of the span, so that it is remembered.
             .layer(MetricsLayer { server: name, methods: methods.clone(), metrics: rpc.clone() })
+            // Once more, right inside of what counts: a call that panics anywhere from here on is seen as the INTERNAL that
+            // its client gets, and not as one that was given up.
+            .layer(CatchPanicLayer { server: name, metrics: rpc.clone() })
             // Authentication's place: strangers are counted, but get no deadline and no room.
             // Sets when the call must be over, before anything can take time.
             .layer(DeadlineLayer { deadlines, methods })
             // Last, so that only calls which will really run take up room.
             .layer(ShedLayer::new(calls))
-            // Once more, inside of what counts: a call that panics is then seen as the INTERNAL that its client gets. The
-            // outermost one is for the layers between.
-            .layer(CatchPanicLayer { server: name, metrics: rpc })
             // Not a step of the walk: lets the streams that never end be ended when the server stops.
             .layer(LongStreamsLayer { end: long_streams.clone() })
             .service(routes.routes().prepare());

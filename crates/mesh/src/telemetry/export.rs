@@ -31,19 +31,35 @@ pub(crate) struct Exports {
     queue: BatchSpanProcessor,
     waiting: Arc<AtomicUsize>,
     counts: TraceMetrics,
+    failing: Failing,
+}
+
+/// Whether the last export failed.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Failing(Arc<AtomicBool>);
+
+impl Failing {
+    pub(super) fn is_so(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Returns how it was before.
+    fn swap(&self, failing: bool) -> bool {
+        self.0.swap(failing, Ordering::Relaxed)
+    }
 }
 
 impl Exports {
     pub(crate) fn new(exporter: impl SpanExporter + 'static, counts: TraceMetrics) -> Self {
-        let waiting = Arc::<AtomicUsize>::default();
-        let exporter = Counted {
-            exporter,
-            waiting: Arc::clone(&waiting),
-            counts: counts.clone(),
-            failing: AtomicBool::new(false),
-        };
+        let (waiting, failing) = (Arc::<AtomicUsize>::default(), Failing::default());
+        let exporter =
+            Counted { exporter, waiting: Arc::clone(&waiting), counts: counts.clone(), failing: failing.clone() };
         let config = BatchConfigBuilder::default().with_max_queue_size(CAPACITY).with_scheduled_delay(EVERY).build();
-        Self { queue: BatchSpanProcessor::new(exporter, config), waiting, counts }
+        Self { queue: BatchSpanProcessor::new(exporter, config), waiting, counts, failing }
+    }
+
+    pub(super) fn failing(&self) -> Failing {
+        self.failing.clone()
     }
 }
 
@@ -78,7 +94,7 @@ struct Counted<E> {
     exporter: E,
     waiting: Arc<AtomicUsize>,
     counts: TraceMetrics,
-    failing: AtomicBool,
+    failing: Failing,
 }
 
 impl<E: SpanExporter> SpanExporter for Counted<E> {
@@ -88,13 +104,13 @@ impl<E: SpanExporter> SpanExporter for Counted<E> {
         match &result {
             Ok(()) => {
                 self.counts.exported(spans);
-                if self.failing.swap(false, Ordering::Relaxed) {
+                if self.failing.swap(false) {
                     tracing::info!("spans are exported again");
                 }
             }
             Err(error) => {
                 self.counts.failed(spans);
-                if !self.failing.swap(true, Ordering::Relaxed) {
+                if !self.failing.swap(true) {
                     tracing::warn!(%error, "spans cannot be exported and are lost");
                 }
             }
@@ -158,7 +174,7 @@ pub(super) mod tests {
     }
 
     #[derive(Debug)]
-    struct Refusing;
+    pub(crate) struct Refusing;
 
     impl SpanExporter for Refusing {
         async fn export(&self, _: Vec<SpanData>) -> OTelSdkResult {

@@ -9,13 +9,14 @@ pub mod span;
 use std::time::Duration;
 
 use opentelemetry::{KeyValue, trace::TracerProvider as _};
-use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig as _};
+use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig as _, WithTonicConfig as _};
 use opentelemetry_sdk::{
     Resource,
     resource::{EnvResourceDetector, ResourceDetector as _, SdkProvidedResourceDetector, TelemetryResourceDetector},
     trace::{Sampler, SdkTracerProvider},
 };
 use tokio::{task::spawn_blocking, time::timeout};
+use tonic::transport::ClientTlsConfig;
 use tracing::{Level, Metadata, level_filters::LevelFilter};
 use tracing_opentelemetry::OpenTelemetryLayer;
 use tracing_subscriber::{
@@ -25,7 +26,11 @@ use tracing_subscriber::{
 };
 use uuid::Uuid;
 
-pub(crate) use self::{context::caller, export::Exports};
+use self::export::{Exports, Failing};
+pub(crate) use self::{
+    context::caller,
+    settings::{COLLECTOR, is_collector},
+};
 pub use self::{
     context::inject,
     settings::{Callers, Settings},
@@ -44,6 +49,9 @@ const SCOPE: &str = "consilium";
 
 /// For the last spans to leave a process that ends.
 const LAST_EXPORT: Duration = Duration::from_secs(2);
+/// The same where the export before failed: one more try of a collector that may be back, and not a stop that is late for
+/// one that is not.
+const LAST_TRY: Duration = Duration::from_millis(200);
 
 /// What a process says of itself in its traces. `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` say it better.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,8 +77,12 @@ pub enum Error {
 /// Logs and traces, for as long as the process lasts.
 #[derive(Debug)]
 #[must_use = "the last spans leave with `stop`"]
-pub struct Telemetry {
-    provider: Option<SdkTracerProvider>,
+pub struct Telemetry(Option<Exporting>);
+
+#[derive(Debug)]
+struct Exporting {
+    provider: SdkTracerProvider,
+    failing: Failing,
 }
 
 /// Sets up the logs of the process, as [`logs::init`] does, and where an endpoint is set its traces. Within a Tokio
@@ -92,23 +104,41 @@ pub fn start(
     let lines = logs::lines(level, format)?;
     let Some(endpoint) = &settings.endpoint else {
         logs::install(both(passing(), lines))?;
-        return Ok(Telemetry { provider: None });
+        return Ok(Telemetry(None));
     };
-    let exporter = SpanExporter::builder().with_tonic().with_endpoint(endpoint).build();
-    let exporter = exporter.map_err(|error| Error::Exporter(Box::new(error)))?;
-    let provider = provider(Exports::new(exporter, exports), settings.ratio, service);
-    logs::install(both(recording(&provider), lines))?;
-    Ok(Telemetry { provider: Some(provider) })
+    let mut exporter = SpanExporter::builder().with_tonic().with_endpoint(endpoint);
+    if endpoint.starts_with("https:") {
+        // The exporter's own settings for TLS believe nobody.
+        exporter = exporter.with_tls_config(ClientTlsConfig::new().with_enabled_roots());
+    }
+    let exporter = exporter.build().map_err(|error| Error::Exporter(Box::new(error)))?;
+    let exporting = Exporting::new(Exports::new(exporter, exports), settings.ratio, service);
+    logs::install(both(recording(&exporting.provider), lines))?;
+    Ok(Telemetry(Some(exporting)))
 }
 
 impl Telemetry {
-    /// Sends the spans that ended so far, for two seconds at the most. The logs stay.
+    /// Sends the spans that ended so far, for two seconds at the most, and hardly tries where the last ones could not be
+    /// sent. The logs stay.
     pub async fn stop(self) {
-        self.stop_within(LAST_EXPORT).await;
+        let Self(Some(exporting)) = self else { return };
+        let patience = exporting.patience();
+        exporting.stop_within(patience).await;
+    }
+}
+
+impl Exporting {
+    fn new(exports: Exports, ratio: f64, service: Service) -> Self {
+        let failing = exports.failing();
+        Self { provider: provider(exports, ratio, service), failing }
+    }
+
+    fn patience(&self) -> Duration {
+        if self.failing.is_so() { LAST_TRY } else { LAST_EXPORT }
     }
 
     async fn stop_within(self, patience: Duration) {
-        let Some(provider) = self.provider else { return };
+        let provider = self.provider;
         // The provider waits for its own thread, and that one for tasks of this runtime.
         let stopping = spawn_blocking(move || provider.shutdown_with_timeout(patience));
         if !matches!(timeout(patience, stopping).await, Ok(Ok(Ok(())))) {

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{config::Mistakes, dial::is_address};
 
-const COLLECTOR: &str = "http://host:port or https://host:port of a collector that takes OTLP over gRPC, for example \
+/// What is expected of an endpoint.
+pub(crate) const COLLECTOR: &str = "http://host:port or https://host:port of a collector that takes OTLP over gRPC, for example \
                          http://127.0.0.1:4317";
 
 /// Where traces go and which. Headers, time-out and compression of the exports are no settings: the exporter reads
@@ -14,7 +15,8 @@ const COLLECTOR: &str = "http://host:port or https://host:port of a collector th
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// A collector that takes OTLP over gRPC, as `http://host:port`. Without one no trace leaves the process.
+    /// A collector that takes OTLP over gRPC, as `http://host:port`. Without one no trace leaves the process. Where nothing
+    /// of ours says it, [`config::Standard`](crate::config::Standard) may.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
     /// The share of traces to keep of those that begin here, 0 to 1. Whoever calls with a decision of their own is
@@ -32,8 +34,8 @@ pub enum Callers {
     /// It goes on here, and its decision about being kept holds.
     #[default]
     Followed,
-    /// A trace of our own begins, linked to the caller's: strangers neither choose what is kept nor put their ids into
-    /// our traces.
+    /// A trace of our own begins, whose share is kept whatever the caller decided; the caller's ids are in it as a link,
+    /// and nowhere else. For routers that strangers call: experts that did this would cut every router's trace in two.
     Linked,
 }
 
@@ -51,7 +53,7 @@ impl Settings {
     /// Everything that is wrong, as found in `file` under the key `traces`.
     pub fn check(&self, file: &str) -> Mistakes {
         let mut mistakes = Mistakes::default();
-        if let Some(endpoint) = self.endpoint.as_deref().filter(|endpoint| !is_endpoint(endpoint)) {
+        if let Some(endpoint) = self.endpoint.as_deref().filter(|endpoint| !is_collector(endpoint)) {
             mistakes.add((file, "traces.endpoint"), format!("{endpoint:?}"), COLLECTOR);
         }
         if !(0.0..=1.0).contains(&self.ratio) {
@@ -61,7 +63,8 @@ impl Settings {
     }
 }
 
-fn is_endpoint(text: &str) -> bool {
+/// Whether this can be an endpoint.
+pub(crate) fn is_collector(text: &str) -> bool {
     text.split_once("://").is_some_and(|(scheme, rest)| matches!(scheme, "http" | "https") && is_address(rest))
 }
 

@@ -276,11 +276,19 @@ fn a_process_says_who_it_is() {
 #[tokio::test]
 async fn a_process_leaves_although_its_collector_does_not_answer() {
     let (exporter, batches, free) = export::tests::stuck();
-    let provider = provider(Exports::new(exporter, TraceMetrics::default()), 1.0, service());
-    heard_by(recording(&provider), || drop(tracing::info_span!("last")));
-    let telemetry = Telemetry { provider: Some(provider) };
+    let exporting = Exporting::new(Exports::new(exporter, TraceMetrics::default()), 1.0, service());
+    heard_by(recording(&exporting.provider), || drop(tracing::info_span!("last")));
     // The exporter is let go after that only.
-    telemetry.stop_within(Duration::from_millis(20)).await;
+    exporting.stop_within(Duration::from_millis(20)).await;
     assert_eq!(batches.recv(), Ok(1));
     drop(free);
+}
+
+#[test]
+fn a_collector_that_is_known_to_fail_is_hardly_waited_for() {
+    let exporting = Exporting::new(Exports::new(export::tests::Refusing, TraceMetrics::default()), 1.0, service());
+    assert_eq!(exporting.patience(), LAST_EXPORT);
+    heard_by(recording(&exporting.provider), || drop(tracing::info_span!("lost")));
+    let _ = exporting.provider.force_flush();
+    assert_eq!(exporting.patience(), LAST_TRY);
 }

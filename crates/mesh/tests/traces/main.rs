@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod collector;
 #[cfg(test)]
+mod panicking;
+#[cfg(test)]
 #[path = "../it/support.rs"]
 #[expect(dead_code, reason = "made for the tests in `it`, of which this needs a part")]
 mod support;

@@ -11,6 +11,7 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use crate::{
     collector::{PROCESS, asking, hex, span_of, trace, words},
+    panicking::{self, Panicking},
     support::{self, Catalog, Running, hyper_client},
 };
 
@@ -112,6 +113,30 @@ fn probes_long_streams_and_what_strangers_make_up_are_in_no_trace() {
         let came = PROCESS.came.borrow();
         for (none, _) in [probe, stream] {
             assert!(came.spans.iter().all(|span| hex(&span.trace_id) != none));
+        }
+    });
+}
+
+#[test]
+fn a_panic_is_an_error_for_whoever_looks() {
+    PROCESS.runtime.block_on(async {
+        let grace = std::time::Duration::from_secs(30);
+        let server =
+            Running::start_adding(options(Callers::Followed), grace, |server| server.add_service(Panicking)).await;
+        for (test, method) in [(8, panicking::UNARY), (9, panicking::STREAM)] {
+            let (trace, traceparent) = trace(test);
+            assert_eq!(panicking::call(server.address, method, &traceparent).await, "13");
+            let span = span_of(&trace).await;
+            let attributes = words(&span.attributes);
+            let said = ["rpc.response.status_code", "error.type"].map(|key| attributes.get(key).map(String::as_str));
+            assert_eq!((said, span.name.as_str()), ([Some("INTERNAL"), Some("INTERNAL")], method));
+            let status = span.status.unwrap();
+            assert_eq!((status.code(), status.message.as_str()), (StatusCode::Error, ""));
+            let page = server.metrics.encode();
+            let counted = page.lines().find(|line| {
+                line.starts_with("rpc_server_call_duration_seconds_count{") && line.contains(&format!("{method:?}"))
+            });
+            assert!(counted.unwrap().contains(r#"error_type="INTERNAL""#), "{counted:?}");
         }
     });
 }

@@ -8,7 +8,6 @@ use consilium_proto::inference::{ModelInferRequest, ModelInferResponse};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use tokio::time::{Instant, timeout_at};
 use tonic::{Code, Status};
-use tracing::Span;
 use uuid::Uuid;
 
 use super::{Inference, names::Named};
@@ -16,7 +15,6 @@ use crate::{
     answering::Answering,
     models::Served,
     server::Ready,
-    spans,
     status::Refused,
     task::{Answer, Delta, Query, Timings},
     wire,
@@ -48,7 +46,7 @@ impl Inference {
             match self.named(&asked.request.model).map_err(Refused::from)? {
                 Named::Texts => self.answer(ready, &asked).await,
                 Named::Raw(model) => {
-                    let answering = Answering::begin(&self.tally, Span::current(), deadline);
+                    let answering = Answering::of_call(&self.tally, deadline);
                     let ran = run(ready, model, &asked).await;
                     answering.ended(ran.as_ref().err().map_or(Code::Ok, Status::code));
                     ran
@@ -79,7 +77,7 @@ impl Inference {
         let queries = queries.collect::<Result<Vec<Query>, _>>()?;
         let number = queries.len();
         let answering = queries.into_iter().enumerate().map(|(index, query)| async move {
-            let answering = Answering::begin(&self.tally, spans::answer(&ready.card.task), *deadline);
+            let answering = Answering::begin(&self.tally, &ready.card.task, *deadline);
             let refused = move |failure| Refused::Input { field: Some(field(index)), failure };
             done(answering.run(&ready.task, query, refused)).await
         });

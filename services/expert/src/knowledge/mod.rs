@@ -62,6 +62,7 @@ impl Knowledge {
         let bytes = read(path).await?;
         let index = index(path, &bytes, &encoder, None).await?;
         report(path, &index);
+        tally.has_knowledge();
         Ok(Knowledge {
             path: path.to_owned(),
             encoder,

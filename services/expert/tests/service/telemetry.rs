@@ -8,7 +8,10 @@ use std::{
 use consilium_expert::METRICS;
 use consilium_mesh::metrics::Metrics;
 use consilium_metrics::Kind;
-use opentelemetry::trace::TracerProvider as _;
+use opentelemetry::{
+    SpanId,
+    trace::{SpanContext, TracerProvider as _},
+};
 use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SpanData};
 use tracing_subscriber::layer::SubscriberExt as _;
 
@@ -145,6 +148,18 @@ async fn call_to(instance: &str) -> (SpanData, Vec<SpanData>) {
     }
 }
 
+/// The span of the stream that this links to.
+async fn stream_of(linked: &SpanContext) -> SpanData {
+    let mut looks = tokio::time::interval(Duration::from_millis(5));
+    loop {
+        let spans = exporter().get_finished_spans().unwrap();
+        if let Some(stream) = spans.into_iter().find(|span| span.span_context.span_id() == linked.span_id()) {
+            return stream;
+        }
+        looks.tick().await;
+    }
+}
+
 fn below(spans: &[SpanData], parent: &SpanData) -> Vec<String> {
     let id = parent.span_context.span_id();
     let mut names: Vec<_> =
@@ -181,6 +196,7 @@ async fn the_steps_of_an_answer_are_spans_below_its_call() {
         assert_eq!(below(&spans, &call), ["answer"], "{}", expert.expert());
         let answer = named(&spans, "answer");
         assert_eq!(attribute(answer, "consilium.task"), "retrieve");
+        assert_eq!(attribute(answer, "rpc.response.status_code"), "OK");
         assert_eq!(below(&spans, answer), ["batch", "queue", "search", "tokenize"], "{}", expert.expert());
         let told = format!("{spans:?}");
         assert!(!told.contains(CANARY), "{told}");
@@ -207,10 +223,20 @@ async fn open_inference_calls_leave_the_same_spans() {
     let requests = futures::stream::iter([add_sub("flow", 1.0, 2.0)]);
     let mut replies = oip(&streamed).model_stream_infer(requests).await.unwrap().into_inner();
     while replies.message().await.unwrap().is_some() {}
-    for expert in [&raw, &streamed] {
-        let (call, spans) = call_to(expert.instance()).await;
-        assert_eq!(below(&spans, &call), ["batch", "queue"], "{}", expert.expert());
-    }
+    let (call, spans) = call_to(raw.instance()).await;
+    assert_eq!(below(&spans, &call), ["batch", "queue"]);
+    let codes = call.attributes.iter().filter(|set| set.key.as_str() == "rpc.response.status_code");
+    assert!(codes.count() <= 1, "{call:?}");
+
+    // A request on a stream is a trace of its own, linked to that of the stream.
+    let (request, spans) = call_to(streamed.instance()).await;
+    assert_eq!((request.name.as_ref(), request.parent_span_id), ("request", SpanId::INVALID));
+    assert_eq!(attribute(&request, "rpc.response.status_code"), "OK");
+    assert_eq!(below(&spans, &request), ["batch", "queue"]);
+    let [link, _batch] = &request.links.links[..] else { panic!("{request:?}") };
+    let stream = stream_of(&link.span_context).await;
+    assert_eq!(attribute(&stream, "consilium.expert.name"), "flow");
+    assert!(stream.links.is_empty(), "it may have more requests than a span has links");
     for expert in [text, raw, streamed] {
         expert.stop().await;
     }

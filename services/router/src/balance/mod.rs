@@ -63,7 +63,7 @@ struct History {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Standing {
     pub(crate) instance: String,
-    /// Times that it was picked for an attempt.
+    /// Attempts that it was picked for.
     pub(crate) picks: u64,
     /// Attempts that failed through its own fault.
     pub(crate) failures: u64,
@@ -325,13 +325,17 @@ pub(crate) struct Pick {
 
 impl Pick {
     fn new(endpoint: Arc<Endpoint>, since: Instant) -> Self {
-        endpoint.history.picks.fetch_add(1, Ordering::Relaxed);
         endpoint.history.in_flight.fetch_add(1, Ordering::Relaxed);
         Self { endpoint, since, judged: false }
     }
 
     pub(crate) fn instance(&self) -> &str {
         &self.endpoint.instance.record.instance
+    }
+
+    /// The attempt that it was picked for begins.
+    pub(crate) fn is_tried(&self) {
+        self.endpoint.history.picks.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Host and port that it is called at.

@@ -26,10 +26,19 @@ pub(super) struct Ran<T> {
     pub(super) attempts: Vec<Attempt>,
 }
 
-/// How an attempt ended, and whether the retry that may follow is paid for already.
+/// How an attempt ended, and what the budget said of the retry that may follow.
 struct Ended<T> {
     outcome: Result<T, Verdict>,
-    paid: bool,
+    retry: Retry,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Retry {
+    /// The budget was not asked.
+    Unpaid,
+    Paid,
+    /// It had nothing to spare, and that was counted. It may have something by now.
+    Refused,
 }
 
 impl Caller {
@@ -46,7 +55,7 @@ impl Caller {
         let deadline = (Instant::now() + leg.budget).min(times.deadline);
         let mut attempts: Vec<Attempt> = Vec::new();
         let mut last: Option<Verdict> = None;
-        let mut paid = false;
+        let mut retry = Retry::Unpaid;
         while attempts.len() < max_attempts(leg) && !ask.has_begun() && Instant::now() < deadline {
             let Some((pick, spare)) = self.pick(leg, &attempts) else { break };
             // A retry is paid for when it is certain to happen, so that failures without an alternative cost nobody.
@@ -54,16 +63,18 @@ impl Caller {
                 if A::IS_WORK {
                     self.retries.deposit();
                 }
-            } else if paid || self.retries.withdraw() {
-                self.metrics.retried(&leg.expert, paid);
+            } else if retry == Retry::Paid || self.retries.withdraw() {
+                self.metrics.retried(&leg.expert, retry == Retry::Paid);
             } else {
-                self.metrics.retry_refused(&leg.expert);
+                if retry != Retry::Refused {
+                    self.metrics.retry_refused(&leg.expert);
+                }
                 break;
             }
             let trying = Trying::start(&self.metrics, (leg, &pick), ask.method(), attempts.len() + 1);
             let give_way = (spare && leg.idempotent).then(|| give_way(leg, deadline));
             let ended = self.bounded(leg, (ask, &pick), (give_way, deadline)).instrument(trying.span()).await;
-            paid = ended.paid;
+            retry = ended.retry;
             attempts.push(trying.ended(ended.code(), ended.as_str(), times));
             match ended.outcome {
                 Ok(answer) => {
@@ -114,25 +125,27 @@ impl Caller {
         let since = Instant::now();
         let judged = |status| retry::judge(&status, since.elapsed(), leg, pick.is_promised(leg.wanted()));
         let mut call = pin!(ask.ask(pick.channel(), deadline.saturating_duration_since(since)));
+        let mut retry = Retry::Unpaid;
         if let Some(give_way) = give_way {
             tokio::select! {
                 biased;
-                outcome = &mut call => return Ended { outcome: outcome.map_err(judged), paid: false },
+                outcome = &mut call => return Ended { outcome: outcome.map_err(judged), retry },
                 () = sleep_until(give_way) => {}
             }
             if !ask.has_begun() {
                 if self.retries.withdraw() {
                     let verdict = retry::timed_out(since.elapsed(), leg);
-                    return Ended { outcome: Err(verdict), paid: true };
+                    return Ended { outcome: Err(verdict), retry: Retry::Paid };
                 }
                 self.metrics.retry_refused(&leg.expert);
+                retry = Retry::Refused;
             }
         }
         let outcome = match timeout_at(deadline, call).await {
             Ok(outcome) => outcome.map_err(judged),
             Err(_) => Err(retry::timed_out(since.elapsed(), leg)),
         };
-        Ended { outcome, paid: false }
+        Ended { outcome, retry }
     }
 
     fn blame<A: Ask>(&self, pick: Pick, verdict: &Verdict, leg: &Leg) {
@@ -157,7 +170,7 @@ impl<T> Ended<T> {
     fn as_str(&self) -> &'static str {
         match &self.outcome {
             Ok(_) => "answered",
-            Err(_) if self.paid => "gave_way",
+            Err(_) if self.retry == Retry::Paid => "gave_way",
             Err(verdict) => verdict.blame.as_str(),
         }
     }

@@ -22,13 +22,12 @@ pub(super) struct Running<'a> {
     is_work: bool,
     span: Span,
     since: Instant,
-    ended: (Ending, Code),
+    ended: Option<(Ending, Code)>,
 }
 
 impl<'a> Running<'a> {
     pub(super) fn start(metrics: &'a Metrics, leg: &'a Leg, is_work: bool) -> Self {
-        let ended = (Ending::Abandoned, Code::Cancelled);
-        Self { metrics, leg, is_work, span: spans::leg(leg), since: Instant::now(), ended }
+        Self { metrics, leg, is_work, span: spans::leg(leg), since: Instant::now(), ended: None }
     }
 
     pub(super) fn span(&self) -> Span {
@@ -36,16 +35,17 @@ impl<'a> Running<'a> {
     }
 
     pub(super) fn ended(mut self, ending: Ending, code: Code) {
-        self.ended = (ending, code);
+        self.ended = Some((ending, code));
     }
 }
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        let Self { metrics, leg, is_work, span, since, ended: (ending, code) } = self;
+        let Self { metrics, leg, is_work, span, since, ended } = self;
         let took = since.elapsed();
-        let good = slo::judge(*ending, took, leg.slo.latency).filter(|_| *is_work);
-        spans::leg_ended(span, *code, good);
+        let ending = ended.map_or(Ending::Abandoned, |(ending, _)| ending);
+        let good = slo::judge(ending, took, leg.slo.latency).filter(|_| *is_work);
+        spans::leg_ended(span, ended.map(|(_, code)| code), good);
         if *is_work {
             metrics.leg(&leg.expert, good, took, span);
         }
@@ -60,11 +60,11 @@ pub(super) struct Trying<'a> {
     instance: String,
     span: Span,
     since: Instant,
-    ended: (Code, &'static str),
+    ended: Option<(Code, &'static str)>,
 }
 
 impl<'a> Trying<'a> {
-    /// The attempt with this `number`, counted from 1.
+    /// The attempt with this `number`, counted from 1. A pick that comes to nothing does not count.
     pub(super) fn start(
         metrics: &'a Metrics,
         (leg, pick): (&'a Leg, &Pick),
@@ -72,8 +72,8 @@ impl<'a> Trying<'a> {
         number: usize,
     ) -> Self {
         let span = spans::attempt(leg, pick, method, number);
-        let ended = (Code::Cancelled, "nobody");
-        Self { metrics, leg, method, instance: pick.instance().to_owned(), span, since: Instant::now(), ended }
+        pick.is_tried();
+        Self { metrics, leg, method, instance: pick.instance().to_owned(), span, since: Instant::now(), ended: None }
     }
 
     pub(super) fn span(&self) -> Span {
@@ -82,7 +82,7 @@ impl<'a> Trying<'a> {
 
     /// What the caller is told of it.
     pub(super) fn ended(mut self, code: Code, outcome: &'static str, times: Times) -> Attempt {
-        self.ended = (code, outcome);
+        self.ended = Some((code, outcome));
         let start_offset = self.since.saturating_duration_since(times.received);
         Attempt { instance: self.instance.clone(), code, start_offset, duration: self.since.elapsed() }
     }
@@ -90,9 +90,10 @@ impl<'a> Trying<'a> {
 
 impl Drop for Trying<'_> {
     fn drop(&mut self) {
-        let Self { metrics, leg, method, span, since, ended: (code, outcome), .. } = self;
+        let Self { metrics, leg, method, span, since, ended, .. } = self;
         let took = since.elapsed();
-        spans::attempt_ended(span, *code, outcome);
-        metrics.attempt(&leg.expert, method, (*code, took), span);
+        let (code, outcome) = (ended.map(|(code, _)| code), ended.map_or("nobody", |(_, outcome)| outcome));
+        spans::attempt_ended(span, code, outcome);
+        metrics.attempt(&leg.expert, method, (code.unwrap_or(Code::Cancelled), took), span);
     }
 }

@@ -83,9 +83,15 @@ async fn experts_and_instances_show_until_they_are_gone() {
     catalog.store(Arc::new(catalog.load().next(snapshot(), &Still)));
 
     let pick = || catalog.load().pool("labs").unwrap().pick("1", &[]).expect("it is all there is");
-    pick().failed(None);
-    pick().succeeded();
-    let running = pick();
+    drop(pick());
+    let tried = || {
+        let pick = pick();
+        pick.is_tried();
+        pick
+    };
+    tried().failed(None);
+    tried().succeeded();
+    let running = tried();
     let text = page.encode();
     for line in [
         r#"consilium_router_instances{expert="labs",state="unreachable"} 1"#,

@@ -11,6 +11,7 @@ use consilium_mesh::{
     health::Readiness,
     inference::{Streaming, replies, server_metadata},
     serve::Deadlines,
+    telemetry::span::answered,
 };
 use consilium_proto::{
     inference as oip,
@@ -29,6 +30,7 @@ use super::{
 };
 use crate::{
     error::Error,
+    spans,
     wire::{About, Ask, Tensors},
 };
 
@@ -154,14 +156,20 @@ impl raw::Service for Inference {
         request: Request<tonic::Streaming<Bytes>>,
     ) -> Result<Response<Self::ModelStreamInferStream>, Status> {
         let streaming = Streaming::of(request.metadata(), request.extensions(), self.ending.clone());
-        let (this, deadlines, span) = (Arc::new(self.clone()), streaming.clone(), Span::current());
+        let (this, deadlines, stream) = (Arc::new(self.clone()), streaming.clone(), Span::current());
         let answer = move |request: Bytes| {
             let this = Arc::clone(&this);
             // Every request is a leg of its own: each goes where it is best for it, and is retried by itself.
             let deadline = deadlines.deadline(this.deadlines, Instant::now()).instant();
-            let reply = async move { Ok(raw::stream_reply(&this.infer(request, Some(deadline)).await?)) };
+            let span = spans::request(&stream);
+            let within = span.clone();
+            let reply = async move {
+                let reply = this.infer(request, Some(deadline)).await;
+                answered(&span, reply.as_ref().err().map_or(Code::Ok, Status::code));
+                Ok(raw::stream_reply(&reply?))
+            };
             // The stream is read long after this method has returned.
-            reply.instrument(span.clone())
+            reply.instrument(within)
         };
         Ok(Response::new(Box::pin(replies(request.into_inner(), streaming, answer, raw::stream_error))))
     }
