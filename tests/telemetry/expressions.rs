@@ -25,8 +25,6 @@ struct Asked {
     forms: Vec<String>,
 }
 
-/// What is asked for and happens only where something is broken that no caller can break.
-const NOT_TO_BE_HAD: [&str; 1] = [r#"consilium_gate_fits_total{result="failed"}"#];
 /// Series that no page shows: those that Prometheus makes of its targets.
 const OF_PROMETHEUS: [&str; 2] = ["up", "ALERTS"];
 
@@ -84,7 +82,7 @@ impl<'a> Looked<'a> {
                 found += self.series(&selectors[at]).await;
             }
             let selector = &asked[0][at];
-            if found == 0 && !is_excused(selector) {
+            if found == 0 {
                 silent.push(selector.clone());
             }
         }
@@ -121,7 +119,7 @@ async fn rules(watched: &Watched, known: &BTreeSet<String>, wrong: &mut Vec<Stri
         for part in &parts {
             let found = watched.prometheus.instant(part).await.map_or(0, |samples| samples.len());
             series += found;
-            if found == 0 && !(rule.is_alert && is_excused(part)) {
+            if found == 0 {
                 wrong.push(format!("{}: {}: no data: {part}", rule.group, rule.name));
             }
         }
@@ -142,15 +140,8 @@ async fn known(watched: &Watched) -> BTreeSet<String> {
             known.extend(["_bucket", "_sum", "_count", ""].map(|end| format!("{name}{end}")));
         }
     }
-    known.extend(pages::DID_NOT_HAPPEN.map(|(name, _)| name.to_owned()));
     known.extend(watched.prometheus.rules().await.into_iter().map(|rule| rule.name));
     known
-}
-
-/// Whether a selector asks for what cannot be made to happen.
-fn is_excused(selector: &str) -> bool {
-    let name = selector.split('{').next().unwrap_or_default();
-    NOT_TO_BE_HAD.contains(&selector) || pages::DID_NOT_HAPPEN.iter().any(|(known, _)| *known == name)
 }
 
 async fn unknown(prometheus: &Prometheus, known: &BTreeSet<String>, expression: &str) -> Vec<String> {
