@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use consilium_mesh::telemetry::span::set;
+use consilium_mesh::telemetry::span::{inner, set};
 use consilium_metrics::is_recorded;
 use tonic::{Request, Status};
 use tracing::{Span, debug_span};
@@ -36,11 +36,6 @@ pub(crate) fn search() -> Span {
     inner(|| debug_span!("search"))
 }
 
-/// A span below the current one, where somebody keeps that.
-fn inner(span: impl FnOnce() -> Span) -> Span {
-    if is_recorded(&Span::current()) { span() } else { Span::none() }
-}
-
 /// Says on the span of every call of a service which instance it reached.
 pub(crate) fn reached(identity: &Identity) -> impl Fn(Request<()>) -> Result<Request<()>, Status> + Clone + use<> {
     let names = [
@@ -51,10 +46,8 @@ pub(crate) fn reached(identity: &Identity) -> impl Fn(Request<()>) -> Result<Req
     let names = names.map(|(key, name)| (key, Arc::<str>::from(name.as_str())));
     move |request| {
         let call = Span::current();
-        if is_recorded(&call) {
-            for (key, name) in &names {
-                set(&call, key, Arc::clone(name));
-            }
+        for (key, name) in &names {
+            set(&call, key, Arc::clone(name));
         }
         Ok(request)
     }

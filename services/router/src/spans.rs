@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use consilium_mesh::telemetry::span::{answered, called, set, set_list, set_numbers};
+use consilium_mesh::telemetry::span::{answered, called, inner, set, set_list, set_numbers};
 use consilium_metrics::is_recorded;
 use tonic::Code;
 use tracing::{Level, Span, debug_span, span_enabled};
@@ -79,12 +79,6 @@ pub(crate) fn attempt(leg: &Leg, pick: &Pick, method: &'static str, at: usize) -
             consilium.attempt.kind = if at == 1 { "first" } else { "retry" },
         )
     })
-}
-
-/// A span below the current one, where somebody keeps that: of a trace that is not kept, facts would be gathered for nobody.
-/// The context that goes on to experts is then the call's own, and says the same.
-fn inner(span: impl FnOnce() -> Span) -> Span {
-    if is_recorded(&Span::current()) { span() } else { Span::none() }
 }
 
 /// Tells the gate's span, the current one, what the gate saw and chose. Of what the caller said, only values that the mesh

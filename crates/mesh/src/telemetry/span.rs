@@ -1,6 +1,7 @@
 //! What spans carry beside their names. Facts about how a request went, never what it asks or who does: whatever is set
 //! here leaves the process.
 
+use consilium_metrics::is_recorded;
 use opentelemetry::{
     Array, KeyValue, StringValue, Value,
     trace::{SpanRef, TraceContextExt as _},
@@ -10,6 +11,12 @@ use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use crate::metrics::{code_name, is_server_fault};
+
+/// A span below the current one, where somebody keeps that: of a trace that is not kept, facts would be gathered for nobody.
+/// The context that goes on with calls is then the current span's own, and says the same.
+pub fn inner(span: impl FnOnce() -> Span) -> Span {
+    if is_recorded(&Span::current()) { span() } else { Span::none() }
+}
 
 /// Sets an attribute of a span, if anybody keeps it.
 pub fn set(span: &Span, key: &'static str, value: impl Into<Value>) {
