@@ -12,6 +12,7 @@ mod lease;
 mod outage;
 mod pause;
 mod rolling;
+mod rotation;
 mod scene;
 mod second_signal;
 mod stock_clients;
@@ -31,7 +32,7 @@ const COMMAND: &str = "make faults";
 fn main() -> ExitCode {
     let arguments = Arguments { test_threads: Some(1), ..Arguments::from_args() };
     let report = Arc::new(Mutex::new(Report::default()));
-    let scenarios: [(&'static str, Scenario); 14] = [
+    let scenarios: [(&'static str, Scenario); 15] = [
         ("an_instance_is_killed", |scene| Box::pin(kill::an_instance_is_killed(scene))),
         ("all_instances_are_replaced_one_by_one", |scene| Box::pin(rolling::all_instances_are_replaced(scene))),
         ("an_instance_hangs", |scene| Box::pin(pause::an_instance_hangs(scene))),
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         ("a_lease_is_revoked", |scene| Box::pin(lease::revoked(scene))),
         ("all_leases_run_out_at_once", |scene| Box::pin(lease::all_revoked(scene))),
         ("all_keys_are_deleted_at_once", |scene| Box::pin(lease::all_deleted(scene))),
+        ("all_certificates_are_replaced", |scene| Box::pin(rotation::all_certificates_are_replaced(scene))),
         ("stock_go_clients_find_and_call_an_expert", |scene| Box::pin(stock_clients::stock_clients(scene))),
         ("a_second_signal_ends_at_once", |scene| Box::pin(second_signal::ends_at_once(scene))),
     ];

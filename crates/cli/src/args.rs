@@ -2,6 +2,7 @@
 
 mod feedback;
 mod question;
+mod router;
 mod slo;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -11,11 +12,19 @@ use clap::{Args, Parser, Subcommand};
 pub(crate) use self::{
     feedback::Feedback,
     question::Question,
+    router::Router,
     slo::{Format, Rules, Slo, SloCommand},
 };
 
 /// Variables named `CONSILIUM_…` that are this program's own, and therefore no settings of a mesh.
-pub(crate) const OWN_VARIABLES: [&str; 3] = ["CONSILIUM_ROUTER", "CONSILIUM_ONNXRUNTIME", "CONSILIUM_LOG"];
+pub(crate) const OWN_VARIABLES: [&str; 6] = [
+    "CONSILIUM_ROUTER",
+    "CONSILIUM_CA",
+    "CONSILIUM_CERTIFICATE",
+    "CONSILIUM_KEY",
+    "CONSILIUM_ONNXRUNTIME",
+    "CONSILIUM_LOG",
+];
 
 /// A mesh of small expert models: one question in, the right expert's answer out.
 #[derive(Debug, Parser)]
@@ -42,10 +51,12 @@ pub(crate) enum Command {
     Feedback(Feedback),
     /// List the experts of a running mesh, or retire one
     Experts(Experts),
-    /// Look at model directories and verify them
-    Models(Models),
+    /// Ask a running mesh the questions of a file and check who answers
+    Verify(Verify),
     /// Find every mistake in a mesh's files without starting it
     Check(Check),
+    /// Look at model directories and verify them, or fetch models
+    Models(Models),
     /// Hold experts to their objectives
     Slo(Slo),
 }
@@ -58,6 +69,7 @@ impl Command {
             Command::Explain(args) => args.json,
             Command::Feedback(args) => args.json,
             Command::Experts(args) => args.json && args.instead.is_none(),
+            Command::Verify(args) => args.json,
             Command::Up(_) | Command::Demo(_) | Command::Models(_) | Command::Check(_) | Command::Slo(_) => false,
         }
     }
@@ -212,10 +224,15 @@ pub(crate) struct Retire {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Models {
-    /// Model directories, or directories of them
-    #[arg(required = true)]
-    pub(crate) directories: Vec<PathBuf>,
+pub(crate) struct Verify {
+    /// The questions and who should answer them, one a line as in a mesh's demo.jsonl
+    #[arg(value_name = "QUESTIONS")]
+    pub(crate) questions: PathBuf,
+    #[command(flatten)]
+    pub(crate) router: Router,
+    /// How long to wait for a router that is not there yet or not ready, and for the first answer; 0s not to wait
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = wait)]
+    pub(crate) wait: Duration,
     /// Print one JSON document instead of text
     #[arg(long)]
     pub(crate) json: bool,
@@ -234,16 +251,43 @@ pub(crate) struct Check {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Router {
-    /// The router of the mesh
-    #[arg(
-        long = "router",
-        value_name = "ADDRESS",
-        env = "CONSILIUM_ROUTER",
-        default_value = "http://127.0.0.1:7600",
-        value_parser = host_and_port
-    )]
-    pub(crate) address: String,
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(crate) struct Models {
+    #[command(subcommand)]
+    pub(crate) instead: Option<ModelsCommand>,
+    /// Model directories, or directories of them
+    #[arg(required = true)]
+    pub(crate) directories: Vec<PathBuf>,
+    /// Print one JSON document instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What can be done about models beside looking at them.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelsCommand {
+    /// Download models, and verify every byte before they are there
+    #[command(after_help = FETCHED)]
+    Fetch(Fetch),
+}
+
+const FETCHED: &str = "The hash is the SHA-256 of the model's manifest.json, which is the model's digest: `consilium models DIR \
+                       --json` shows it. The manifest names every other file with its size and hash. A model that is there \
+                       and right is left alone, one that differs is replaced as a whole, and none is ever there in part. \
+                       HTTPS_PROXY, NO_PROXY and SSL_CERT_FILE count.";
+
+#[derive(Debug, Args)]
+pub(crate) struct Fetch {
+    /// Where the models go, each into a directory of its name
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) into: PathBuf,
+    /// A model: what it is to be called, the URL of the directory with its manifest.json, and the hash of that file
+    // As text: what clap complains of it repeats, and there may be a password in a URL.
+    #[arg(required = true, value_name = "NAME=URL@sha256:HASH")]
+    pub(crate) models: Vec<String>,
+    /// Print one JSON document instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Far beyond what any router grants, and short enough for the wire.
@@ -256,20 +300,19 @@ fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// A wait may be none.
+fn wait(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(duration) if duration <= MAX_DEADLINE => Ok(duration),
+        _ => Err("expected a duration of up to a day, such as 0s, 30s or 2m".to_owned()),
+    }
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(duration) if !duration.is_zero() && duration <= MAX_DEADLINE => Ok(duration),
         _ => Err("expected a duration above zero and up to a day, such as 500ms or 2s".to_owned()),
     }
-}
-
-/// `http://host:port` or `host:port` → `host:port`.
-fn host_and_port(text: &str) -> Result<String, String> {
-    const EXPECTED: &str = "expected http://host:port, for example http://127.0.0.1:7600";
-    let address = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
-    let (host, port) = address.rsplit_once(':').ok_or(EXPECTED)?;
-    let bad = host.is_empty() || host.contains(['/', '@', ' ']) || port.parse::<u16>().is_err();
-    if bad { Err(EXPECTED.to_owned()) } else { Ok(address.to_owned()) }
 }
 
 #[cfg(test)]
@@ -308,6 +351,34 @@ mod tests {
     }
 
     #[test]
+    fn models_are_looked_at_unless_they_are_to_be_fetched() {
+        let Command::Models(look) = parse(&["models", "a", "b", "--json"]).unwrap() else { panic!("another command") };
+        assert!(look.json && look.instead.is_none() && look.directories.len() == 2);
+        let fetch = ["models", "fetch", "--into", "m", "a=http://x/a@sha256:0", "b=http://x/b@sha256:1", "--json"];
+        let Command::Models(Models { instead: Some(ModelsCommand::Fetch(fetch)), directories, .. }) =
+            parse(&fetch).unwrap()
+        else {
+            panic!("another command")
+        };
+        assert!(fetch.json && fetch.models.len() == 2 && directories.is_empty());
+        assert!(!parse(&["models", "./fetch", "--json"]).unwrap().is_for_programs());
+        for wrong in [&["models"][..], &["models", "fetch"], &["models", "fetch", "a=http://x@sha256:0"]] {
+            assert_eq!(parse(wrong).unwrap_err().exit_code(), 2);
+        }
+    }
+
+    #[test]
+    fn a_wait_may_be_none_and_is_half_a_minute_unless_it_is_said() {
+        let wait = |arguments: &[&str]| match parse(&[&["verify", "q.jsonl"], arguments].concat())? {
+            Command::Verify(verify) => Ok::<_, clap::Error>(verify.wait),
+            _ => panic!("another command"),
+        };
+        assert_eq!(wait(&[]).unwrap(), Duration::from_secs(30));
+        assert_eq!(wait(&["--wait", "0s"]).unwrap(), Duration::ZERO);
+        assert_eq!(wait(&["--wait", "2days"]).unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
     fn a_collector_is_a_setting_unless_it_is_nothing() {
         let setting = |url| match parse(&["demo", "mesh.yaml", "--otlp", url]).unwrap() {
             Command::Demo(demo) => demo.runtime.setting(),
@@ -334,7 +405,7 @@ mod tests {
             (["--label", "=x"], "KEY=VALUE"),
             (["--deadline", "soon"], "500ms"),
             (["--deadline", "0s"], "above zero"),
-            (["--router", "https://localhost:7600"], "http://host:port"),
+            (["--router", "grpc://localhost:7600"], "http://host:port"),
             (["--router", "localhost"], "http://host:port"),
             (["--combine", "vote"], "best, all"),
             (["--pin", "general"], "KEY=VALUE"),

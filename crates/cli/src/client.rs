@@ -9,17 +9,26 @@ use consilium_proto::{
 };
 use tokio::time::Instant;
 use tonic::{Code, Request, Status, Streaming, transport::Channel};
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 use crate::{
+    args,
     error::{Answered, Error, Trouble},
-    view,
+    tls, view,
 };
 
 /// A connection to a router; made with the first call.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
-    address: String,
+    peer: Peer,
     channel: Channel,
+}
+
+/// Whom errors speak of.
+#[derive(Debug, Clone)]
+struct Peer {
+    address: String,
+    tls: bool,
 }
 
 /// A query and how to ask it.
@@ -33,11 +42,30 @@ pub(crate) struct Call {
 }
 
 impl Client {
-    /// `address` is `host:port`.
-    pub(crate) fn new(address: &str) -> Result<Self, Error> {
-        let channel = dial::channel(&dial::Target::plain(address))
-            .map_err(|error| Error::Usage(Trouble::of("the router's address cannot be used", &error)))?;
-        Ok(Self { address: address.to_owned(), channel })
+    pub(crate) fn new(target: &dial::Target) -> Result<Self, Error> {
+        let peer = Peer { address: target.address.clone(), tls: target.tls.is_some() };
+        let what = if peer.tls { "address or the certificates for it" } else { "address" };
+        let channel = dial::channel(target)
+            .map_err(|error| Error::Usage(Trouble::of(format!("the router's {what} cannot be used"), &error)))?;
+        Ok(Self { peer, channel })
+    }
+
+    /// The router of the command line.
+    pub(crate) fn of(router: &args::Router) -> Result<Self, Error> {
+        Self::new(&tls::target(router)?)
+    }
+
+    /// Whether the router says of itself that it is ready; UNAVAILABLE when it is not. Where something in between does not
+    /// let the question through, the router is taken at its next answer.
+    pub(crate) async fn ready(&self) -> Result<(), Error> {
+        let check = HealthClient::new(self.channel.clone()).check(HealthCheckRequest::default()).await;
+        let status = match check.map(|reply| reply.into_inner().status()) {
+            Ok(ServingStatus::Serving) => return Ok(()),
+            Ok(_) => Status::unavailable("the router is not ready"),
+            Err(status) if status.code() == Code::Unavailable => status,
+            Err(_) => return Ok(()),
+        };
+        Err(self.error(&status, Limit::new(None)))
     }
 
     pub(crate) async fn dispatch(&self, call: Call) -> Result<view::Dispatch, Error> {
@@ -102,7 +130,7 @@ impl Client {
     }
 
     fn error(&self, status: &Status, limit: Limit) -> Error {
-        explained(status, &self.address, limit)
+        explained(status, &self.peer, limit)
     }
 }
 
@@ -167,25 +195,22 @@ fn request<T>(message: T, limit: Limit) -> Request<T> {
 }
 
 /// A status, in words for people and in the words of the contract.
-fn explained(status: &Status, address: &str, limit: Limit) -> Error {
+fn explained(status: &Status, peer: &Peer, limit: Limit) -> Error {
     // tonic says CANCELLED where its own timer fires first; before that, somebody else did.
     let is_late = status.code() == Code::Cancelled && limit.has_passed();
     let code = if is_late { Code::DeadlineExceeded } else { status.code() };
-    let (is_usage, trouble) = in_words(status, code, address, limit.deadline);
+    let (is_usage, trouble) = in_words(status, code, peer, limit.deadline);
     Error::Answered(Box::new(Answered { is_usage, failure: view::CallFailure::new(status, code, &trouble), trouble }))
 }
 
 /// Whether the caller did something wrong, and what to tell whoever it is.
-fn in_words(status: &Status, code: Code, address: &str, deadline: Option<Duration>) -> (bool, Trouble) {
+fn in_words(status: &Status, code: Code, peer: &Peer, deadline: Option<Duration>) -> (bool, Trouble) {
     let reason = errors::reason(status);
     // Statuses that tonic makes at this end carry a cause and no reason of ours.
     let made_here = reason.is_none() && std::error::Error::source(status).is_some();
     match code {
-        Code::Unavailable if made_here => {
-            let trouble = Trouble::new(format!("no router answers at {address}"))
-                .with_hint("is it running? start it with: consilium up meshes/clinic/mesh.yaml");
-            (false, trouble)
-        }
+        // Which code it is depends on when exactly the other end hangs up.
+        code if made_here && code != Code::DeadlineExceeded => (false, no_answer(status, peer)),
         Code::DeadlineExceeded => {
             let headline = match deadline {
                 Some(deadline) => format!("no answer within {}", humantime::format_duration(deadline)),
@@ -218,6 +243,27 @@ fn in_words(status: &Status, code: Code, address: &str, deadline: Option<Duratio
     }
 }
 
+/// Nobody took the call. Where nobody listens that is all there is to say; of TLS more can be wrong, and only the cause says
+/// what. Whoever is there and hangs up on plaintext serves TLS, as a rule.
+fn no_answer(status: &Status, peer: &Peer) -> Trouble {
+    let Peer { address, tls } = peer;
+    let is_there = status.code() != Code::Unavailable;
+    let headline = if is_there { format!("{address} hangs up") } else { format!("no router answers at {address}") };
+    let trouble = match std::error::Error::source(status) {
+        Some(cause) if *tls || is_there => Trouble::of(headline, cause),
+        _ => Trouble::new(headline),
+    };
+    match (tls, is_there) {
+        (true, _) => trouble.with_hint(
+            "does it run and serve TLS, does --ca know its certificate, and does it want to see one (--certificate, --key)?",
+        ),
+        (false, true) => {
+            trouble.with_hint(format!("is it a router? if it serves TLS, say --router https://{address}"))
+        }
+        (false, false) => trouble.with_hint("is it running? start it with: consilium up meshes/clinic/mesh.yaml"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use consilium_mesh::errors::Refusal;
@@ -230,14 +276,14 @@ mod tests {
     }
 
     fn ended(status: &Status, limit: Limit) -> Error {
-        explained(status, "127.0.0.1:7600", limit)
+        explained(status, &Peer { address: "127.0.0.1:7600".to_owned(), tls: false }, limit)
     }
 
     #[tokio::test]
     async fn a_router_that_is_not_there_is_said_to_be_not_there() {
         // Bound and dropped: nobody listens at this port.
         let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-        let error = Client::new(&address).unwrap().experts().await.unwrap_err();
+        let error = Client::new(&dial::Target::plain(&address)).unwrap().experts().await.unwrap_err();
         assert_eq!(error.exit_code(), 1);
         assert_eq!(error.trouble().headline, format!("no router answers at {address}"));
         assert!(error.trouble().hint.unwrap().contains("consilium up"));

@@ -71,12 +71,27 @@ impl Trouble {
 }
 
 impl Error {
+    /// Wrong files; `what` they are about.
+    pub(crate) fn mistakes(what: &str, mistakes: &Mistakes) -> Self {
+        let details: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+        let headline = match details.len() {
+            1 => format!("there is a mistake in {what}"),
+            many => format!("there are {many} mistakes in {what}"),
+        };
+        Error::Usage(Trouble { headline, details, hint: None })
+    }
+
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Usage(_) => 2,
             Error::Answered(answered) if answered.is_usage => 2,
             Error::Failed(_) | Error::Answered(_) | Error::Output(_) => 1,
         }
+    }
+
+    /// There is no router, or nobody behind it, yet: the same call may well be answered later.
+    pub(crate) fn is_unavailable(&self) -> bool {
+        matches!(self, Error::Answered(answered) if answered.failure.code.as_deref() == Some("UNAVAILABLE"))
     }
 
     /// Whoever read the output has seen enough, as in `consilium ask … | head -1`. Nothing to complain about.
@@ -103,12 +118,7 @@ impl Error {
 
 impl From<Mistakes> for Error {
     fn from(mistakes: Mistakes) -> Self {
-        let details: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
-        let headline = match details.len() {
-            1 => "there is a mistake in the configuration".to_owned(),
-            many => format!("there are {many} mistakes in the configuration"),
-        };
-        Error::Usage(Trouble { headline, details, hint: None })
+        Error::mistakes("the configuration", &mistakes)
     }
 }
 

@@ -11,14 +11,18 @@ pub mod definition;
 pub mod embedded;
 mod environment;
 mod error;
+mod fetch;
 mod model;
 mod page;
+mod patience;
 pub mod progress;
 mod question;
 mod registry;
 mod render;
+mod round;
 mod slo;
 mod text;
+mod tls;
 mod view;
 
 pub use self::{

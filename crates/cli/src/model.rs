@@ -8,7 +8,8 @@ use std::{
 use consilium_engine::{Inspection, Kind, Manifest, TensorEntry};
 use serde::Serialize;
 
-const MANIFEST: &str = "manifest.json";
+/// In every model directory.
+pub(crate) const MANIFEST: &str = "manifest.json";
 
 /// What `consilium models` shows of a directory.
 #[derive(Debug, Clone, Serialize)]

@@ -34,6 +34,13 @@ pub struct Step {
     shown: Shown,
 }
 
+/// Shows on a step how far it is, from whichever thread does the work. Where no person watches it shows nothing.
+#[derive(Clone, Debug)]
+pub(crate) struct Gauge {
+    what: Cow<'static, str>,
+    bar: Option<ProgressBar>,
+}
+
 #[derive(Debug)]
 enum Shown {
     Nothing,
@@ -74,6 +81,14 @@ impl Progress {
 }
 
 impl Step {
+    pub(crate) fn gauge(&self) -> Gauge {
+        let bar = match &self.shown {
+            Shown::Spinner(bar) => Some(bar.clone()),
+            Shown::Nothing | Shown::Line => None,
+        };
+        Gauge { what: self.what.clone(), bar }
+    }
+
     /// Leaves a line that says how long it took, and `remark` where there is something to remark.
     pub fn done(self, remark: &str) {
         let remark = if remark.is_empty() { String::new() } else { format!("  {remark}") };
@@ -86,6 +101,14 @@ impl Step {
                 bar.set_style(finished());
                 bar.finish_with_message(line);
             }
+        }
+    }
+}
+
+impl Gauge {
+    pub(crate) fn show(&self, how_far: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(format!("{}  {how_far}", self.what));
         }
     }
 }

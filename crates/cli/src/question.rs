@@ -1,4 +1,4 @@
-//! `demo.jsonl`: the questions that a mesh is shown with, and who should answer them.
+//! Questions in a file, one a line, and who should answer them: `demo.jsonl`, with which a mesh is shown, is one.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -52,11 +52,11 @@ impl Question {
     }
 }
 
-/// Reads the questions of a mesh with these experts.
+/// Reads the questions of a mesh with these experts; `None` where it is not known who is in the mesh.
 ///
 /// # Errors
 /// Every line that is wrong.
-pub(crate) fn load(path: &Path, experts: &[&str]) -> Result<Vec<Question>, Mistakes> {
+pub(crate) fn load(path: &Path, experts: Option<&[&str]>) -> Result<Vec<Question>, Mistakes> {
     let source = Source::read(path)?;
     let mut mistakes = Mistakes::default();
     let mut questions = Vec::new();
@@ -71,14 +71,14 @@ pub(crate) fn load(path: &Path, experts: &[&str]) -> Result<Vec<Question>, Mista
         };
         match serde_json::from_str::<Question>(line) {
             Ok(question) => {
-                match question.expert.as_deref() {
-                    Some(name) if !experts.contains(&name) => {
+                match (question.expert.as_deref(), experts) {
+                    (Some(name), Some(experts)) if !experts.contains(&name) => {
                         wrong(format!("no expert is called {name:?}"), format!("one of {}", experts.join(", ")));
                     }
-                    Some(_) if question.outcome == Outcome::Refused => {
+                    (Some(_), _) if question.outcome == Outcome::Refused => {
                         wrong("an expert that answers a refused question".to_owned(), "expert: null".to_owned());
                     }
-                    None if question.outcome != Outcome::Refused => {
+                    (None, _) if question.outcome != Outcome::Refused => {
                         wrong("nobody to answer it".to_owned(), "the expert that should".to_owned());
                     }
                     _ => {}
@@ -103,7 +103,7 @@ mod tests {
     fn read(text: &str) -> Result<Vec<Question>, Vec<String>> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
-        load(file.path(), &["general"])
+        load(file.path(), Some(&["general"]))
             .map_err(|mistakes| mistakes.iter().map(|it| format!("{}: {}", it.path, it.problem)).collect())
     }
 
@@ -129,5 +129,14 @@ no json"#;
         assert_eq!(lines, ["line 1", "line 2", "line 3", "line 4", "line 5"]);
         assert!(wrong[3].contains("colour"), "{wrong:?}");
         assert_eq!(read("\n").unwrap_err(), [": no question in it"]);
+    }
+
+    #[test]
+    fn whom_a_mesh_has_is_not_asked_where_nobody_knows() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), r#"{"text": "a?", "expert": "anybody", "outcome": "dispatched"}"#).unwrap();
+        assert_eq!(load(file.path(), None).unwrap()[0].expert.as_deref(), Some("anybody"));
+        std::fs::write(file.path(), r#"{"text": "a?", "expert": "anybody", "outcome": "refused"}"#).unwrap();
+        assert_eq!(load(file.path(), None).unwrap_err().iter().count(), 1);
     }
 }

@@ -1,11 +1,15 @@
 //! The only way to connect: one lazy channel to one instance. Choosing among instances is the router's business;
 //! tonic's own balancing has no load signal and keeps calling the dead.
 
+mod secured;
+
 use std::{net::Ipv6Addr, time::Duration};
 
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tokio_rustls::rustls::pki_types::ServerName;
+use tonic::transport::{Channel, Endpoint};
 
-use crate::{limits, registry::Record};
+use self::secured::Secured;
+use crate::{limits, registry::Record, tls};
 
 /// Bytes of one message, for `.max_decoding_message_size` of clients.
 pub use crate::limits::MAX_MESSAGE_BYTES;
@@ -57,33 +61,18 @@ impl std::fmt::Debug for ClientIdentity {
 pub enum Error {
     #[error("{address:?} is no host:port")]
     Address { address: String },
-    /// No TLS settings for a server that serves TLS, or settings without a certificate.
-    #[error("{address} wants TLS, and this process has no certificate authority to know it by")]
+    /// No authority for a server that serves TLS.
+    #[error("{address} serves TLS, and this process has no authority to know it by: tls.ca")]
     NoAuthority { address: String },
     #[error("the certificates for {address} cannot be used")]
-    Tls { address: String, source: tonic::transport::Error },
+    Tls { address: String, source: tls::Error },
+    #[error("{name:?}, under which {address} is to be known, is no name")]
+    ServerName { address: String, name: String },
 }
 
 impl Target {
     pub fn plain(address: impl Into<String>) -> Self {
         Self { address: address.into(), tls: None, keepalive: None }
-    }
-
-    /// The target that a record announces. `tls` is how this process knows servers; it is used where the record says
-    /// that it serves TLS.
-    ///
-    /// # Errors
-    /// [`Error::NoAuthority`] when the record says TLS and `tls` is `None`: never fall back to plain text.
-    pub fn of(record: &Record, tls: Option<&ClientTls>) -> Result<Self, Error> {
-        let tls = match (record.tls, tls) {
-            (false, _) => None,
-            (true, None) => {
-                return Err(Error::NoAuthority { address: record.address.clone() });
-            }
-            (true, Some(tls)) if record.server_name.is_empty() => Some(tls.clone()),
-            (true, Some(tls)) => Some(ClientTls { server_name: Some(record.server_name.clone()), ..tls.clone() }),
-        };
-        Ok(Self { address: record.address.clone(), tls, keepalive: record.keepalive() })
     }
 }
 
@@ -92,51 +81,79 @@ impl Target {
 /// # Errors
 /// [`Error`] when the address or the certificates cannot be used.
 pub fn channel(target: &Target) -> Result<Channel, Error> {
-    Ok(endpoint(target)?.connect_lazy())
+    let secured = target.secured()?;
+    open(&target.address, target.keepalive, secured)
+}
+
+/// The same to the instance that a record announces. `tls` is how this process knows servers; it is used where the record
+/// says that it serves TLS, and each connection is made with what is current then.
+///
+/// # Errors
+/// [`Error::NoAuthority`] when the record says TLS and `tls` is `None`: never fall back to plain text.
+pub fn instance(record: &Record, tls: Option<&tls::Client>) -> Result<Channel, Error> {
+    let address = &record.address;
+    let secured = match (record.tls, tls) {
+        (false, _) => None,
+        (true, None) => return Err(Error::NoAuthority { address: address.clone() }),
+        (true, Some(tls)) => {
+            let name = Some(record.server_name.as_str()).filter(|name| !name.is_empty());
+            Some(Secured { tls: tls.clone(), name: server_name(address, name)? })
+        }
+    };
+    open(address, record.keepalive(), secured)
 }
 
 /// Whether a channel could be made, without making one.
 pub(crate) fn check(target: &Target) -> Result<(), Error> {
-    endpoint(target).map(drop)
+    endpoint(&target.address, target.keepalive)?;
+    target.secured().map(drop)
 }
 
-fn endpoint(target: &Target) -> Result<Endpoint, Error> {
-    let address = || target.address.clone();
-    if !is_address(&target.address) {
-        return Err(Error::Address { address: address() });
+impl Target {
+    fn secured(&self) -> Result<Option<Secured>, Error> {
+        let Some(ClientTls { ca, server_name: name, identity }) = &self.tls else { return Ok(None) };
+        let own = identity.as_ref().map(|own| (own.certificate.as_slice(), own.key.as_slice()));
+        let config = tls::client(ca, own);
+        let config = config.map_err(|source| Error::Tls { address: self.address.clone(), source })?;
+        let name = server_name(&self.address, name.as_deref())?;
+        Ok(Some(Secured { tls: tls::Client::fixed(config), name }))
     }
-    // tonic takes text without a certificate for an empty list of authorities, and every call fails later.
-    if target.tls.as_ref().is_some_and(|tls| !tls.ca.windows(PEM.len()).any(|part| part == PEM)) {
-        return Err(Error::NoAuthority { address: address() });
+}
+
+fn open(address: &str, keepalive: Option<Duration>, secured: Option<Secured>) -> Result<Channel, Error> {
+    let endpoint = endpoint(address, keepalive)?;
+    let Some(secured) = secured else { return Ok(endpoint.connect_timeout(limits::CONNECT_TIMEOUT).connect_lazy()) };
+    // To tonic the connection is plain text, because the connector has taken care of TLS; servers see what it really is.
+    let origin = format!("https://{address}").parse().map_err(|_| Error::Address { address: address.to_owned() })?;
+    Ok(endpoint.origin(origin).connect_with_connector_lazy(secured.connector()))
+}
+
+fn endpoint(address: &str, keepalive: Option<Duration>) -> Result<Endpoint, Error> {
+    let unusable = || Error::Address { address: address.to_owned() };
+    if !is_address(address) {
+        return Err(unusable());
     }
-    let scheme = if target.tls.is_some() { "https" } else { "http" };
-    let mut endpoint = Endpoint::from_shared(format!("{scheme}://{}", target.address))
+    let mut endpoint = Endpoint::from_shared(format!("http://{address}"))
         .and_then(|endpoint| endpoint.user_agent(concat!("consilium/", env!("CARGO_PKG_VERSION"))))
-        .map_err(|_| Error::Address { address: address() })?
+        .map_err(|_| unusable())?
         .tcp_nodelay(true)
-        .connect_timeout(limits::CONNECT_TIMEOUT)
         .tcp_keepalive(Some(limits::TCP_KEEPALIVE))
         .initial_stream_window_size(limits::STREAM_WINDOW_BYTES)
         .initial_connection_window_size(limits::CONNECTION_WINDOW_BYTES)
         .http2_max_header_list_size(limits::MAX_HEADER_LIST_BYTES);
-    if let Some(every) = target.keepalive {
+    if let Some(every) = keepalive {
         endpoint = endpoint.http2_keep_alive_interval(every).keep_alive_timeout(every).keep_alive_while_idle(true);
-    }
-    if let Some(tls) = &target.tls {
-        let mut config =
-            ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&tls.ca)).timeout(limits::HANDSHAKE_TIMEOUT);
-        if let Some(name) = &tls.server_name {
-            config = config.domain_name(name);
-        }
-        if let Some(identity) = &tls.identity {
-            config = config.identity(Identity::from_pem(&identity.certificate, &identity.key));
-        }
-        endpoint = endpoint.tls_config(config).map_err(|source| Error::Tls { address: address(), source })?;
     }
     Ok(endpoint)
 }
 
-const PEM: &[u8] = b"-----BEGIN CERTIFICATE-----";
+/// The name that a server's certificate must have: the one that is given, else the host of its address.
+fn server_name(address: &str, given: Option<&str>) -> Result<ServerName<'static>, Error> {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let name = given.unwrap_or(host.trim_matches(['[', ']']));
+    ServerName::try_from(name.to_owned())
+        .map_err(|_| Error::ServerName { address: address.to_owned(), name: name.to_owned() })
+}
 
 /// Whether this is `host:port` and nothing more: no user, no path, a port above 0.
 pub fn is_address(address: &str) -> bool {
@@ -152,6 +169,7 @@ pub fn is_address(address: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::registry::testing::record;
 
     #[tokio::test]
     async fn an_address_that_is_none_is_refused_before_the_first_call() {
@@ -181,6 +199,23 @@ mod tests {
     async fn certificates_that_are_none_are_refused_before_the_first_call() {
         let tls = Some(ClientTls { ca: b"no certificate".to_vec(), ..ClientTls::default() });
         let target = Target { tls, ..Target::plain("localhost:1") };
-        assert!(matches!(channel(&target).unwrap_err(), Error::NoAuthority { .. }));
+        assert!(matches!(channel(&target).unwrap_err(), Error::Tls { .. }));
+    }
+
+    #[test]
+    fn a_server_is_known_by_the_host_of_its_address_unless_it_has_another_name() {
+        let name = |address, given| server_name(address, given).map(|name| name.to_str().into_owned()).ok();
+        assert_eq!(name("labs.clinic.svc:7700", None).as_deref(), Some("labs.clinic.svc"));
+        assert_eq!(name("10.0.0.7:7700", Some("experts.test")).as_deref(), Some("experts.test"));
+        assert_eq!(name("10.0.0.7:7700", None).as_deref(), Some("10.0.0.7"));
+        assert_eq!(name("[2001:db8::7]:7700", None).as_deref(), Some("2001:db8::7"));
+        assert_eq!(name("10.0.0.7:7700", Some("no name")), None);
+    }
+
+    #[tokio::test]
+    async fn plain_text_is_not_spoken_to_who_announces_tls() {
+        let record = Record { tls: true, ..record("labs", "a") };
+        assert!(matches!(instance(&record, None).unwrap_err(), Error::NoAuthority { .. }));
+        instance(&Record { tls: false, ..record }, None).unwrap();
     }
 }

@@ -20,5 +20,6 @@ pub mod registry;
 pub mod serve;
 mod spans;
 pub mod telemetry;
+pub mod tls;
 
 pub use layer::Deadline;

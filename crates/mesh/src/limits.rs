@@ -52,8 +52,8 @@ pub(crate) const SERVER_PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// a connection that pings at this pace, so only those that announce it are pinged.
 pub const KEEPALIVE: Duration = Duration::from_secs(1);
 
-/// From the first packet of a connection until its peer has begun to speak HTTP; with TLS until it has begun the handshake,
-/// and once more for the handshake.
+/// From the first packet of a connection until its peer has begun to speak HTTP; with TLS until the handshake is over, and
+/// once more from there.
 pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// For peers that are not pinged, such as those that speak HTTP/1: a machine that vanished is noticed at last.
 pub(crate) const TCP_KEEPALIVE: Duration = Duration::from_secs(15);

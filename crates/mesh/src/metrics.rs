@@ -33,6 +33,22 @@ const IN_FLIGHT: Described = Described::gauge("consilium_rpc_server_in_flight", 
 const SHED: Described =
     Described::counter("consilium_rpc_server_shed", &["server"], "Calls refused because too many were running");
 const PANICS: Described = Described::counter("consilium_rpc_server_panics", &["server"], "Calls that ended in a panic");
+const HANDSHAKES: Described = Described::counter(
+    "consilium_rpc_server_handshake_failures",
+    &["server"],
+    "TLS connections that came to nothing: of clients that do not believe the certificate, or show none that is believed",
+);
+const TLS_EXPIRY: Described = Described::gauge(
+    "consilium_tls_certificate_expiry_timestamp",
+    &["setting"],
+    "Until when the certificates in the file of this setting are good, since 1970: of several authorities the last",
+)
+.of(Unit::Seconds);
+const TLS_RELOAD_FAILURES: Described = Described::counter(
+    "consilium_tls_reload_failures",
+    &[],
+    "Times that the files of tls could not be used when they were looked at; the certificates before them stay",
+);
 const REGISTRY_UP: Described = Described::gauge(
     "consilium_registry_up",
     &[],
@@ -69,6 +85,9 @@ pub const METRICS: &[&Described] = &{
         &IN_FLIGHT,
         &SHED,
         &PANICS,
+        &HANDSHAKES,
+        &TLS_EXPIRY,
+        &TLS_RELOAD_FAILURES,
         &REGISTRY_UP,
         &REGISTRY_AGE,
         &REGISTRY_LISTS,
@@ -93,6 +112,7 @@ pub(crate) struct RpcMetrics {
     pub(crate) in_flight: Gauges<ServerLabels>,
     pub(crate) shed: Counts<ServerLabels>,
     pub(crate) panics: Counts<ServerLabels>,
+    handshakes: Counts<ServerLabels>,
 }
 
 impl Default for RpcMetrics {
@@ -102,6 +122,7 @@ impl Default for RpcMetrics {
             in_flight: Gauges::default(),
             shed: Counts::default(),
             panics: Counts::default(),
+            handshakes: Counts::default(),
         }
     }
 }
@@ -112,6 +133,37 @@ impl Part for RpcMetrics {
         sheet.gauges(&IN_FLIGHT, &self.in_flight);
         sheet.counts(&SHED, &self.shed);
         sheet.counts(&PANICS, &self.panics);
+        sheet.counts(&HANDSHAKES, &self.handshakes);
+    }
+}
+
+/// The certificates of a process.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TlsMetrics {
+    expiry: Gauges<SettingLabels>,
+    reload_failures: Counter,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SettingLabels {
+    setting: &'static str,
+}
+
+impl Part for TlsMetrics {
+    fn register(&self, sheet: &mut Sheet<'_>) {
+        sheet.gauges(&TLS_EXPIRY, &self.expiry);
+        sheet.put(&TLS_RELOAD_FAILURES, self.reload_failures.clone());
+    }
+}
+
+impl TlsMetrics {
+    /// `at` is in seconds since 1970.
+    pub(crate) fn expires(&self, setting: &'static str, at: i64) {
+        self.expiry.set(&SettingLabels { setting }, at);
+    }
+
+    pub(crate) fn reload_failed(&self) {
+        self.reload_failures.inc();
     }
 }
 
@@ -253,6 +305,11 @@ impl RpcMetrics {
         let labels = ServerLabels { server };
         self.shed.add(&labels, 0);
         self.panics.add(&labels, 0);
+        self.handshakes.add(&labels, 0);
+    }
+
+    pub(crate) fn handshake_failed(&self, server: &'static str) {
+        self.handshakes.add(&ServerLabels { server }, 1);
     }
 
     /// `span` is the call's.

@@ -1,9 +1,13 @@
 //! What an expert tells the registry: the card of its version, the record of its process, and what changes in it later.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{Ipv6Addr, SocketAddr},
+    time::Duration,
+};
 
 use consilium_engine::{CostTable, Unit};
 use consilium_mesh::{
+    dial::is_address,
     limits,
     registry::{Card, Cost, CostUnit, ModelRef, RECORD_SCHEMA, Record, Registration, State, Track},
 };
@@ -18,7 +22,7 @@ const SOFTWARE: &str = concat!("consilium/", env!("CARGO_PKG_VERSION"));
 /// How an instance wants to be found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Announcement {
-    /// `host:port`; by default the listener's own address.
+    /// `host:port`, or a host alone, which is called at the listener's port; by default the listener's own address.
     pub address: Option<String>,
     /// Its id in the registry; by default a new one for each start. With one of its own, a process that starts again takes
     /// over from the one before at once, instead of standing beside what is left of it.
@@ -142,10 +146,25 @@ impl Announced {
 /// The address to announce. A wildcard is one to listen on, not one to call.
 pub(crate) fn address(announcement: &Announcement, listening: SocketAddr) -> Result<String, Error> {
     match &announcement.address {
-        Some(address) => Ok(address.clone()),
+        Some(address) => Ok(complete(address, listening.port())),
         None if listening.ip().is_unspecified() => Err(Error::NoAddress { listening }),
         None => Ok(listening.to_string()),
     }
+}
+
+/// Whether an address can be announced: `host:port`, or a host that gets the listener's port. Pods know their address, and
+/// it depends on the cluster whether brackets belong around it.
+pub(crate) fn is_announceable(address: &str) -> bool {
+    is_address(&complete(address, 1))
+}
+
+/// An IPv6 address with a port has brackets: without them everything is the address.
+fn complete(address: &str, port: u16) -> String {
+    if address.parse::<Ipv6Addr>().is_ok() {
+        return format!("[{address}]:{port}");
+    }
+    let is_bracketed = address.starts_with('[') && address.ends_with(']');
+    if is_bracketed || !address.contains(':') { format!("{address}:{port}") } else { address.to_owned() }
 }
 
 fn unit(cost: &CostTable) -> CostUnit {
@@ -168,5 +187,32 @@ mod tests {
         }
         let said = Announcement { address: Some("expert.example:80".to_owned()), ..unsaid };
         assert_eq!(address(&said, "0.0.0.0:7000".parse().unwrap()).unwrap(), "expert.example:80");
+    }
+
+    #[test]
+    fn a_host_alone_gets_the_port_of_the_listener() {
+        for (said, announced) in [
+            ("10.0.0.7", "10.0.0.7:7700"),
+            ("10.0.0.7:80", "10.0.0.7:80"),
+            ("2001:db8::7", "[2001:db8::7]:7700"),
+            ("[2001:db8::7]", "[2001:db8::7]:7700"),
+            ("[2001:db8::7]:80", "[2001:db8::7]:80"),
+            ("::1:80", "[::1:80]:7700"),
+            ("labs-0.labs.clinic.svc", "labs-0.labs.clinic.svc:7700"),
+            ("labs:80", "labs:80"),
+        ] {
+            let announcement = Announcement { address: Some(said.to_owned()), ..Announcement::default() };
+            assert!(is_announceable(said), "{said}");
+            assert_eq!(address(&announcement, "0.0.0.0:7700".parse().unwrap()).unwrap(), announced);
+        }
+    }
+
+    #[test]
+    fn what_nobody_can_call_is_not_announced() {
+        for said in
+            ["", ":1", "a:", "a:0", "a:65536", "[x]", "[x]:1", "[10.0.0.7]", "fe80::1%eth0", "u@a:1", "a/b", "a b:1"]
+        {
+            assert!(!is_announceable(said), "{said}");
+        }
     }
 }

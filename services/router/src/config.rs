@@ -14,7 +14,7 @@ use consilium_mesh::{
     limits::MAX_MESSAGE_BYTES,
     registry,
     serve::Web,
-    telemetry,
+    telemetry, tls,
 };
 use humantime::format_duration;
 use serde::{Deserialize, Serialize};
@@ -77,6 +77,8 @@ pub struct Config {
     pub max_connection_age: Duration,
     /// Where traces go.
     pub traces: telemetry::Settings,
+    /// The router's certificate, and whose it believes of experts.
+    pub tls: tls::Settings,
 }
 
 impl Config {
@@ -179,6 +181,8 @@ struct Raw {
     max_connection_age: Option<Duration>,
     #[serde(default)]
     traces: telemetry::Settings,
+    #[serde(default)]
+    tls: tls::Settings,
 }
 
 impl Raw {
@@ -225,6 +229,7 @@ impl Raw {
             found.mistakes.extend(web.check(file));
         }
         found.mistakes.extend(self.traces.check(file));
+        found.mistakes.extend(self.tls.check(file, base));
         found.mistakes.into_result()?;
         Ok(Config {
             name: self.name,
@@ -244,6 +249,7 @@ impl Raw {
             web: self.web,
             max_connection_age,
             traces: self.traces,
+            tls: self.tls,
         })
     }
 }

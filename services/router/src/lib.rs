@@ -29,7 +29,15 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use consilium_gate::Encoder;
-use consilium_mesh::{drain, health::Readiness, limits::Limits, metrics::Metrics, registry::Registry, serve};
+use consilium_mesh::{
+    drain,
+    health::Readiness,
+    limits::Limits,
+    metrics::Metrics,
+    registry::Registry,
+    serve,
+    tls::{self, Tls},
+};
 use consilium_proto::{
     raw,
     v1::{
@@ -95,6 +103,8 @@ pub enum Error {
     Gate(#[source] consilium_gate::Error),
     #[error("the router cannot take feedback")]
     Feedback(#[source] feedback::Error),
+    #[error("the router's certificates cannot be used")]
+    Tls(#[source] tls::Error),
     #[error("the router cannot serve")]
     Serve(#[source] serve::Error),
     #[error("the router's tasks ended before it was told to stop")]
@@ -111,13 +121,15 @@ pub async fn run(config: Config, parts: Parts, stop: CancellationToken) -> Resul
     let counters = metrics::Metrics::on(&metrics);
     metrics::watch(&metrics, &model, &catalog);
 
+    let tls = Tls::open(&config.tls, &metrics).map_err(Error::Tls)?;
+    let instances = tls.client();
     let limits = Limits { max_message_bytes: config.max_message_bytes, ..Limits::default() };
     let deadlines = serve::Deadlines { default: config.default_deadline, max: config.max_deadline };
     let options = serve::Options {
         name: "router",
         limits,
         deadlines,
-        tls: None,
+        tls: tls.server(),
         reflection: config.reflection,
         web: config.web.clone(),
         max_connection_age: (!config.max_connection_age.is_zero()).then_some(config.max_connection_age),
@@ -130,7 +142,9 @@ pub async fn run(config: Config, parts: Parts, stop: CancellationToken) -> Resul
     let feedback = feedback::Feedback::open(&config, counters.clone(), &tasks).await.map_err(Error::Feedback)?;
     let ending = CancellationToken::new();
     let (published, changes) = watch::channel(catalog.load_full());
+    tasks.spawn(ending.clone().run_until_cancelled_owned(tls.follow()));
     let lines = balance::Lines {
+        tls: instances,
         news: watch::Sender::default(),
         metrics: counters.clone(),
         tasks: tasks.clone(),

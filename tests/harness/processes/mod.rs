@@ -4,6 +4,7 @@
 //! Waiting is for a condition, and the conditions are what a user could see too: the router's `WatchExperts`, the keys in
 //! etcd, `/readyz`.
 
+mod authority;
 mod chooser;
 mod clinic;
 mod collector;
@@ -23,9 +24,11 @@ mod prometheus;
 mod proxy;
 mod report;
 mod router;
+mod secured;
 mod start;
 mod watched;
 
+pub use authority::{Authority, Certificate, Secret, caller};
 pub use chooser::Chooser;
 pub use clinic::{Clinic, EXPERT, MESH, Options};
 pub use collector::Collector;
@@ -43,6 +46,7 @@ pub use prometheus::{Exemplar, Prometheus, Rule, Sample, Watch};
 pub use proxy::Proxy;
 pub use report::{Report, Row};
 pub use router::Router;
+pub use secured::Secured;
 pub use start::Manner;
 pub use watched::{Watched, write_rules};
 

@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use tonic::Code;
 
 use super::{
-    Etcd, Expert, Process, Router,
+    Authority, Etcd, Expert, Process, Router,
     clinic::Options,
     files, free_port,
     start::{ANY_PORT, Manner, ORDINARY, Start},
@@ -97,6 +97,10 @@ impl Practice {
         for (setting, file) in [("key_file", &key_file), ("journal", &journal)] {
             command.arg("--set").arg(format!("feedback.{setting}={}", file.display()));
         }
+        // Nobody here serves TLS. The router shows until when its authority is good all the same.
+        let ca = dir.path().join("ca.crt");
+        files::write(&ca, &Authority::new().pem());
+        command.arg("--set").arg(format!("tls.ca={}", ca.display()));
         let page_port = free_port();
         command.arg("--set").arg(format!("web.origins=[http://127.0.0.1:{page_port}]"));
         let router = Router::new(Process::listening("router", command, logs).await).await;

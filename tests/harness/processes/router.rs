@@ -30,8 +30,17 @@ pub struct Router {
 
 impl Router {
     /// What was started. Returns when it is ready.
-    pub async fn new((process, listening): (Process, Listening)) -> Self {
-        let channel = dial::channel(&Target::plain(listening.address.to_string())).expect("an address is one");
+    pub async fn new(started: (Process, Listening)) -> Self {
+        let plain = |address: SocketAddr| dial::channel(&Target::plain(address.to_string()));
+        Self::through(started, |address| plain(address).expect("an address is one")).await
+    }
+
+    /// The same, reached by a channel of this kind.
+    pub async fn through(
+        (process, listening): (Process, Listening),
+        channel: impl FnOnce(SocketAddr) -> Channel,
+    ) -> Self {
+        let channel = channel(listening.address);
         let (changes, table) = watch::channel(Arc::default());
         let mut watching = JoinSet::new();
         watching.spawn(watch_table(CatalogServiceClient::new(channel.clone()), changes));

@@ -161,7 +161,7 @@ mod tests {
         assert_eq!(options.versions["general"], "2");
         assert_eq!(options.experts, ["general"]);
         assert_eq!(deadline, Some(Duration::from_millis(500)));
-        assert_eq!(question.router.address, "localhost:7");
+        assert_eq!(question.router.address.host_and_port, "localhost:7");
     }
 
     #[test]
@@ -177,6 +177,6 @@ mod tests {
         let question = question(&["--router", "127.0.0.1:7600"]);
         let Call { context, options, deadline, .. } = question.call();
         assert_eq!((context, options, deadline), (v1::CallContext::default(), v1::DispatchOptions::default(), None));
-        assert_eq!(question.router.address, "127.0.0.1:7600");
+        assert_eq!(question.router.address.host_and_port, "127.0.0.1:7600");
     }
 }

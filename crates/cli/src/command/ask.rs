@@ -13,7 +13,7 @@ use crate::{
 
 pub(crate) async fn run(args: &args::Ask, page: &mut Page<'_>) -> Result<Exit, Error> {
     let question = &args.question;
-    let client = Client::new(&question.router.address)?;
+    let client = Client::of(&question.router)?;
     let call = question.call();
     if args.stream {
         return stream(&client, call, args.json, page).await;

@@ -54,7 +54,7 @@ fn examine(mesh: &Path, set: Vec<String>) -> Report {
     let models = models(&draft, &mut mistakes);
     let questions = definition::questions(&draft.file);
     if questions.exists() && draft.mistakes.is_empty() {
-        let wrong = question::load(&questions, &draft.names()).err().unwrap_or_default();
+        let wrong = question::load(&questions, Some(&draft.names())).err().unwrap_or_default();
         mistakes.extend(wrong.into_iter().map(Mistake::from));
     }
     Report {

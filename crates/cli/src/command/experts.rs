@@ -13,7 +13,7 @@ pub(crate) async fn run(args: &args::Experts, page: &mut Page<'_>) -> Result<Exi
     if let Some(args::ExpertsCommand::Retire(args)) = &args.instead {
         return retire::run(args, page).await;
     }
-    let client = Client::new(&args.router.address)?;
+    let client = Client::of(&args.router)?;
     if args.watch {
         return watch(&client, args.json, page).await;
     }

@@ -5,7 +5,7 @@ use crate::{args, client::Client, error::Error, page::Page, progress::Progress, 
 
 pub(crate) async fn run(args: &args::Explain, page: &mut Page<'_>) -> Result<Exit, Error> {
     let question = &args.question;
-    let client = Client::new(&question.router.address)?;
+    let client = Client::of(&question.router)?;
     let call = question.call();
     let waiting = Progress::spinner_only().step("asking");
     let reply = client.explain(call).await;

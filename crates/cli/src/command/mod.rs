@@ -10,6 +10,7 @@ pub(crate) mod models;
 pub(crate) mod retire;
 pub(crate) mod slo;
 pub(crate) mod up;
+pub(crate) mod verify;
 
 use consilium_mesh::{
     logs,
@@ -22,6 +23,7 @@ use crate::{
     args::{self, Command},
     error::{Error, Trouble},
     page::Page,
+    round::Score,
 };
 
 /// How a command ended that said all there is to say.
@@ -52,10 +54,16 @@ pub(crate) async fn run(command: Command, page: &mut Page<'_>) -> Result<Exit, E
         Command::Explain(args) => explain::run(&args, page).await,
         Command::Feedback(args) => feedback::run(&args, page).await,
         Command::Experts(args) => experts::run(&args, page).await,
-        Command::Models(args) => models::run(&args, page),
+        Command::Verify(args) => verify::run(&args, page).await,
+        Command::Models(args) => models::run(&args, page).await,
         Command::Check(args) => check::run(args, page),
         Command::Slo(args) => slo::run(args.command, page),
     }
+}
+
+/// Of a round of questions nothing but all is good enough.
+fn judged(score: &Score) -> Exit {
+    if score.wrong == 0 { Exit::Done } else { Exit::Failed }
 }
 
 /// For the commands that join a mesh's registry; the others have nothing to log.

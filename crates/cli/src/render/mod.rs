@@ -7,6 +7,7 @@ pub(crate) mod demo;
 pub(crate) mod experts;
 pub(crate) mod models;
 pub(crate) mod ready;
+pub(crate) mod round;
 mod table;
 
 use std::io;

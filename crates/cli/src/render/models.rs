@@ -58,7 +58,8 @@ fn tensor(tensor: &Tensor) -> String {
     format!("{} {} [{}]", tensor.name, tensor.datatype, shape.join(", "))
 }
 
-pub(super) fn size(bytes: u64) -> String {
+/// `86 MiB`
+pub(crate) fn size(bytes: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
     let mut size = bytes as f64;
     let mut unit = "B";

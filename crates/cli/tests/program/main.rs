@@ -3,8 +3,12 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "what a test stands on failing is the test failing")]
 
 mod broken;
+mod fetching;
 mod files;
 mod running;
+mod scripted;
+mod secured;
+mod verifying;
 
 use std::process::{Command, Output};
 

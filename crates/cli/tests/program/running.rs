@@ -66,6 +66,7 @@ fn a_mesh_is_asked_watched_and_stopped() {
 
     answers_and_refusals(&up);
     catalogue(&up);
+    verified(&files, &up);
     wrong_questions(&up);
     feedback(&up);
     taken_port(&files, &up);
@@ -109,6 +110,29 @@ fn catalogue(up: &Up) {
     assert_eq!(catalog["experts"][0]["instances"][0]["state"], "serving");
     let (_, out, _) = up.said(&["experts"]);
     assert!(out.contains("fruit   1        retrieve  99% within 500 ms"), "{out}");
+}
+
+fn verified(files: &Files, up: &Up) {
+    let line = |expert: &str, outcome: &str| {
+        format!(
+            r#"{{"text": "is an apple red", "expert": {expert}, "outcome": "{outcome}", "labels": {{"stand": "fruit"}}}}"#
+        )
+    };
+    let refused = r#"{"text": "is an apple red", "expert": null, "outcome": "refused", "labels": {"closed": "yes"}}"#;
+    files.write("right.jsonl", format!("{}\n{refused}\n", line("\"fruit\"", "dispatched")));
+    files.write("wrong.jsonl", format!("{refused}\n{}\n", line("null", "refused")));
+    let (right, wrong) = (files.path("right.jsonl"), files.path("wrong.jsonl"));
+    let (code, out, err) = up.said(&["verify", right.to_str().unwrap()]);
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+    assert!(
+        out.contains(" 1  is an apple red\n    stand=fruit\n    ✓ fruit") && out.contains("2 of 2 right\n"),
+        "{out}"
+    );
+    let (code, out, _) = up.said(&["verify", wrong.to_str().unwrap(), "--json"]);
+    assert_eq!(code, Some(1), "{out}");
+    let document: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&document["mesh"], &document["summary"]["wrong"]), (&json!("market"), &json!(1)));
+    assert_eq!((&document["questions"][0]["right"], &document["questions"][1]["right"]), (&json!(true), &json!(false)));
 }
 
 fn wrong_questions(up: &Up) {

@@ -11,7 +11,14 @@ use crate::{
 };
 
 /// Variables named `CONSILIUM_…` that are no settings: the programs' own, and the command line tool's.
-const RESERVED: [&str; 3] = ["CONSILIUM_ONNXRUNTIME", "CONSILIUM_LOG", "CONSILIUM_ROUTER"];
+const RESERVED: [&str; 6] = [
+    "CONSILIUM_ONNXRUNTIME",
+    "CONSILIUM_LOG",
+    "CONSILIUM_ROUTER",
+    "CONSILIUM_CA",
+    "CONSILIUM_CERTIFICATE",
+    "CONSILIUM_KEY",
+];
 
 #[derive(Debug, clap::Args)]
 pub struct Flags {

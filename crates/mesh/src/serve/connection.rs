@@ -14,6 +14,7 @@ use tokio::{
     net::TcpStream,
     time::{Sleep, sleep},
 };
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
@@ -21,12 +22,11 @@ use crate::limits::HANDSHAKE_TIMEOUT;
 
 /// As long as the words with which an HTTP/2 client begins. HTTP/1 is told from it by the first byte that differs; no call
 /// is shorter there, and what is shorter (`GET / HTTP/1.1`, and no header) has had its refusal long before the time is over.
-/// Under TLS these bytes are the handshake's first, and the rest of it has a time of its own. Who completes it and then
-/// says nothing has no timer: he keeps one connection until it is old, as somebody could who speaks and never calls.
+/// Under TLS the handshake was before these bytes, and had a time of its own.
 const BEGINNING: usize = 24;
 
 pub(crate) struct Connection {
-    stream: TcpStream,
+    wire: Wire,
     cut: BoxFuture<'static, ()>,
     is_cut: bool,
     /// Until the peer has begun. Pings find dead peers, and HTTP/1 bounds the time of a request's head, but both only after
@@ -36,6 +36,12 @@ pub(crate) struct Connection {
     _gone: DropGuard,
 }
 
+/// What bytes go over.
+pub(crate) enum Wire {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
 struct Beginning {
     missing: usize,
     timeout: Pin<Box<Sleep>>,
@@ -43,9 +49,9 @@ struct Beginning {
 
 impl Connection {
     /// `cut` ends it, and it cancels `gone` when it has ended.
-    pub(crate) fn new(stream: TcpStream, cut: &CancellationToken, gone: &CancellationToken) -> Self {
+    pub(crate) fn new(wire: Wire, cut: &CancellationToken, gone: &CancellationToken) -> Self {
         Self {
-            stream,
+            wire,
             cut: Box::pin(cut.clone().cancelled_owned()),
             is_cut: false,
             beginning: Some(Beginning { missing: BEGINNING, timeout: Box::pin(sleep(HANDSHAKE_TIMEOUT)) }),
@@ -66,7 +72,7 @@ impl AsyncRead for Connection {
         let this = self.get_mut();
         this.check(cx)?;
         let before = buf.filled().len();
-        let read = Pin::new(&mut this.stream).poll_read(cx, buf);
+        let read = Pin::new(&mut this.wire).poll_read(cx, buf);
         if let Some(beginning) = &mut this.beginning {
             beginning.missing = beginning.missing.saturating_sub(buf.filled().len() - before);
             if beginning.missing == 0 {
@@ -83,7 +89,7 @@ impl AsyncWrite for Connection {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.check(cx)?;
-        Pin::new(&mut this.stream).poll_write(cx, buf)
+        Pin::new(&mut this.wire).poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -93,19 +99,19 @@ impl AsyncWrite for Connection {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.check(cx)?;
-        Pin::new(&mut this.stream).poll_write_vectored(cx, bufs)
+        Pin::new(&mut this.wire).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.wire.is_write_vectored()
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+        Pin::new(&mut self.get_mut().wire).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+        Pin::new(&mut self.get_mut().wire).poll_shutdown(cx)
     }
 }
 
@@ -113,6 +119,59 @@ impl Connected for Connection {
     type ConnectInfo = TcpConnectInfo;
 
     fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
+        match &self.wire {
+            Wire::Plain(stream) => stream.connect_info(),
+            Wire::Tls(stream) => stream.get_ref().0.connect_info(),
+        }
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Takes connections, and sees each to its end. Every one has a tonic server of its own, which serves nothing else: only so
 //! can one be told to go while the others stay. tonic's own `max_connection_age` is the same for all, so that clients which
-//! came together leave together, and with its `max_connection_age_grace` there is no GOAWAY at all, only the cut.
+//! came together leave together, and with its `max_connection_age_grace` there is no GOAWAY at all, only the cut. TLS is ours
+//! too: each connection is greeted with the certificate of the moment, and tonic's would never promise HTTP/1.1 to a browser.
 
 use std::{
     convert::Infallible,
@@ -12,16 +13,19 @@ use std::{
 use futures::stream::{self, FuturesUnordered, Stream, StreamExt};
 use tokio::{
     net::{TcpListener, TcpStream},
+    task::JoinSet,
     time::sleep,
 };
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::TcpIncoming;
 use tower::Service;
 
-use super::connection::Connection;
+use super::connection::{Connection, Wire};
 use crate::{
     layer::{Request, Response},
     limits::TCP_KEEPALIVE,
+    metrics::RpcMetrics,
+    tls,
 };
 
 /// Out of file descriptors the next attempt to accept fails at once: so long it is not made.
@@ -30,11 +34,21 @@ const REST: Duration = Duration::from_millis(20);
 /// What every connection is served with.
 pub(super) struct Connections<S> {
     pub(super) server: &'static str,
+    /// `None` for plaintext.
+    pub(super) tls: Option<Greeting>,
     pub(super) transport: tonic::transport::Server,
     pub(super) stack: S,
     pub(super) max_age: Option<Duration>,
     /// Ends them all, whatever they do.
     pub(super) cut: CancellationToken,
+}
+
+/// How TLS connections begin.
+pub(super) struct Greeting {
+    pub(super) tls: tls::Server,
+    /// Whether a client may choose HTTP/1.1.
+    pub(super) http1: bool,
+    pub(super) metrics: RpcMetrics,
 }
 
 impl<S> Connections<S>
@@ -65,8 +79,9 @@ where
     /// Serves one connection until its client leaves, or was told to and has its last reply. Its client is told (GOAWAY;
     /// over HTTP/1 `connection: close`) at `stop`, or when the connection is old.
     async fn connection(&self, stream: TcpStream, stop: &CancellationToken) {
+        let Some(wire) = self.wire(stream, stop).await else { return };
         let gone = CancellationToken::new();
-        let connection = Connection::new(stream, &self.cut, &gone);
+        let connection = Connection::new(wire, &self.cut, &gone);
         let old = async {
             match self.max_age {
                 Some(age) => sleep(jittered(age, rand::random())).await,
@@ -85,6 +100,26 @@ where
         let served = self.transport.clone().serve_with_incoming_shutdown(self.stack.clone(), only, leave).await;
         if let Err(error) = served {
             tracing::warn!(server = self.server, %error, "cannot serve a connection");
+        }
+    }
+
+    /// What is spoken over: with TLS, once the client has been greeted; `None` where that came to nothing, or it is time to
+    /// stop.
+    async fn wire(&self, stream: TcpStream, stop: &CancellationToken) -> Option<Wire> {
+        let Some(Greeting { tls, http1, metrics }) = &self.tls else { return Some(Wire::Plain(stream)) };
+        let (tls, http1) = (tls.clone(), *http1);
+        // A task of its own: a handshake is a millisecond of arithmetic, and after an outage there are many at once.
+        let mut greeting = JoinSet::new();
+        greeting.spawn(async move { tls.accept(stream, http1).await });
+        match stop.run_until_cancelled(greeting.join_next()).await??.ok()? {
+            Ok(stream) => Some(Wire::Tls(Box::new(stream))),
+            Err(error) => {
+                // Anybody who can reach the port can cause it: a number to watch, and a line for who looks for it.
+                metrics.handshake_failed(self.server);
+                let error: &(dyn std::error::Error + 'static) = &error;
+                tracing::debug!(server = self.server, error, "a TLS connection came to nothing");
+                None
+            }
         }
     }
 }

@@ -9,15 +9,10 @@ use std::{convert::Infallible, io, net::SocketAddr, time::Duration};
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::{
-    body::Body,
-    server::NamedService,
-    service::RoutesBuilder,
-    transport::{Certificate, Identity, ServerTlsConfig},
-};
+use tonic::{body::Body, server::NamedService, service::RoutesBuilder};
 use tower::{Service, ServiceBuilder};
 
-use self::connections::Connections;
+use self::connections::{Connections, Greeting};
 pub use self::web::Web;
 pub use crate::layer::{deadline::Deadlines, shed::InFlight};
 use crate::{
@@ -35,6 +30,7 @@ use crate::{
     methods::Methods,
     metrics::{Metrics, RpcMetrics},
     telemetry::Callers,
+    tls,
 };
 
 /// What a server is like. `Options { name: "expert", ..Options::default() }` is a good one.
@@ -44,7 +40,8 @@ pub struct Options {
     pub name: &'static str,
     pub limits: Limits,
     pub deadlines: Deadlines,
-    pub tls: Option<ServerTls>,
+    /// Without it, plaintext is spoken.
+    pub tls: Option<tls::Server>,
     /// Serves reflection v1 and v1alpha for the services that were added.
     pub reflection: bool,
     /// Serves gRPC-Web beside gRPC, and HTTP/1.1 beside HTTP/2.
@@ -71,20 +68,6 @@ impl Default for Options {
     }
 }
 
-/// A certificate and its key as PEM, and whose certificates clients must show, if they must.
-#[derive(Clone)]
-pub struct ServerTls {
-    pub certificate: Vec<u8>,
-    pub key: Vec<u8>,
-    pub client_ca: Option<Vec<u8>>,
-}
-
-impl std::fmt::Debug for ServerTls {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ServerTls").field("client_ca", &self.client_ca.is_some()).finish_non_exhaustive()
-    }
-}
-
 /// Why a server could not serve.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -92,8 +75,6 @@ pub enum Error {
     Descriptors(#[source] prost::DecodeError),
     #[error("reflection cannot serve the descriptor sets")]
     Reflection(#[source] tonic_reflection::server::Error),
-    #[error("the certificate or its key cannot be used")]
-    Tls(#[source] tonic::transport::Error),
     #[error("the listener has no address")]
     Listener(#[source] io::Error),
 }
@@ -193,12 +174,13 @@ impl Server {
     /// [`Error`] when it cannot start.
     pub async fn serve(self, stop: CancellationToken, grace: Duration) -> Result<(), Error> {
         let methods = Methods::read(self.descriptors.iter().copied())?;
-        let transport = self.transport()?;
+        let transport = self.transport();
         let Self { listener, options, mut routes, services, descriptors, metrics, in_flight, long_streams } = self;
         if options.reflection {
             reflect(&mut routes, &services, &descriptors)?;
         }
-        let Options { name, limits, deadlines, web, max_connection_age, callers, .. } = options;
+        let Options { name, limits, deadlines, tls, web, max_connection_age, callers, reflection: _ } = options;
+        let tls = tls.map(|tls| Greeting { tls, http1: web.is_some(), metrics: metrics.part() });
         let web = web.map(|web| WebLayer::new(web.allowed(), limits.max_header_list_bytes));
         let rpc = metrics.part::<RpcMetrics>();
         rpc.serves(name);
@@ -229,7 +211,8 @@ impl Server {
         let cut = CancellationToken::new();
         // Also when this future is dropped: no connection outlives its server.
         let _cut_at_the_end = cut.clone().drop_guard();
-        let connections = Connections { server: name, transport, stack, max_age: max_connection_age, cut: cut.clone() };
+        let connections =
+            Connections { server: name, tls, transport, stack, max_age: max_connection_age, cut: cut.clone() };
         let served = connections.serve(listener, &stop, &long_streams);
         tokio::pin!(served);
         tokio::select! {
@@ -242,9 +225,9 @@ impl Server {
         Ok(())
     }
 
-    fn transport(&self) -> Result<tonic::transport::Server, Error> {
+    fn transport(&self) -> tonic::transport::Server {
         let limits = self.options.limits;
-        let transport = tonic::transport::Server::builder()
+        tonic::transport::Server::builder()
             .accept_http1(self.options.web.is_some())
             .max_concurrent_streams(limits.max_streams)
             .http2_max_header_list_size(limits.max_header_list_bytes)
@@ -253,17 +236,7 @@ impl Server {
             .http2_max_pending_accept_reset_streams(Some(limits::MAX_PENDING_RESETS))
             .http2_max_local_error_reset_streams(Some(limits::MAX_LOCAL_RESETS))
             .http2_keepalive_interval(Some(limits::SERVER_PING_INTERVAL))
-            .http2_keepalive_timeout(Some(limits::SERVER_PING_TIMEOUT));
-        let Some(tls) = &self.options.tls else {
-            return Ok(transport);
-        };
-        let mut config = ServerTlsConfig::new()
-            .identity(Identity::from_pem(&tls.certificate, &tls.key))
-            .timeout(limits::HANDSHAKE_TIMEOUT);
-        if let Some(ca) = &tls.client_ca {
-            config = config.client_ca_root(Certificate::from_pem(ca));
-        }
-        transport.tls_config(config).map_err(Error::Tls)
+            .http2_keepalive_timeout(Some(limits::SERVER_PING_TIMEOUT))
     }
 }
 

@@ -14,6 +14,7 @@ use consilium_mesh::{
     process::{Error, Ports, Stop, print_config},
     registry::Registry,
     telemetry,
+    tls::Tls,
 };
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -46,9 +47,20 @@ pub async fn run(args: Args) -> Result<(), Error> {
     let telemetry = telemetry::start(&args.flags.log, logs::Format::Auto, &settings.traces, service, &options.metrics);
     let telemetry = telemetry.map_err(Error::Telemetry)?;
     // On the heap, because everything that an expert is made of is in this future.
-    let ran = Box::pin(answer(options, &settings, &args)).await;
+    let ran = Box::pin(secured(options, &settings, &args)).await;
     telemetry.stop().await;
     ran
+}
+
+/// With the certificates that the settings name, for as long as it runs also those that come after them.
+async fn secured(mut options: Options, settings: &Settings, args: &Args) -> Result<(), Error> {
+    let tls = Tls::open(&settings.tls, &options.metrics);
+    let tls = tls.map_err(|error| Error::wrong("the certificates cannot be used", error))?;
+    options.serve.tls = tls.server();
+    tokio::select! {
+        ran = answer(options, settings, args) => ran,
+        never = tls.follow() => match never {},
+    }
 }
 
 async fn answer(options: Options, settings: &Settings, args: &Args) -> Result<(), Error> {

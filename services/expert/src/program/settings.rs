@@ -10,15 +10,14 @@ use std::{
 
 use consilium_mesh::{
     config::{self, DNS_LABEL, Mistakes, Overlay, Source, is_dns_label},
-    dial::is_address,
     drain, limits,
     registry::{self, Track},
-    telemetry,
+    telemetry, tls,
 };
 use humantime::format_duration;
 use serde::{Deserialize, Serialize};
 
-use crate::{Announcement, Config, Options};
+use crate::{Announcement, Config, Options, announce::is_announceable};
 
 const DEFAULT_SETTLE: Duration = Duration::from_secs(2);
 const DEFAULT_GRACE: Duration = Duration::from_secs(20);
@@ -30,7 +29,7 @@ const MESSAGE_BYTES: RangeInclusive<usize> = 64 << 10..=1 << 30;
 
 // What is expected, where it is said more than once.
 const ADDRESS: &str = "an IP address and a port, for example 127.0.0.1:7700";
-const HOST_AND_PORT: &str = "host:port at which routers reach this instance, for example 10.0.0.7:7700";
+const HOST: &str = "host:port or a host, at which routers reach this instance, for example 10.0.0.7:7700 or 10.0.0.7";
 
 /// How an instance runs, checked. Paths are complete: they no longer depend on where the file lies.
 #[derive(Clone, Debug, Serialize)]
@@ -40,7 +39,7 @@ pub(super) struct Settings {
     pub(super) mesh: Option<String>,
     pub(super) listen: SocketAddr,
     pub(super) admin: SocketAddr,
-    /// `host:port`, where that is not where it listens.
+    /// `host:port` or a host alone, where that is not where it listens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) announce: Option<String>,
     /// Its id; made up for each start where it is `None`.
@@ -65,6 +64,8 @@ pub(super) struct Settings {
     pub(super) registry: registry::Settings,
     /// Where traces go.
     pub(super) traces: telemetry::Settings,
+    /// The certificate that it serves with.
+    pub(super) tls: tls::Settings,
 }
 
 impl Settings {
@@ -120,6 +121,8 @@ struct Raw {
     registry: registry::Settings,
     #[serde(default)]
     traces: telemetry::Settings,
+    #[serde(default)]
+    tls: tls::Settings,
 }
 
 impl Raw {
@@ -147,6 +150,10 @@ impl Raw {
         }
         found.mistakes.extend(self.registry.check(file, base));
         found.mistakes.extend(self.traces.check(file));
+        if self.tls.ca.is_some() {
+            found.add("tls.ca", "means nothing to an expert".into(), "nothing here: experts call nobody");
+        }
+        found.mistakes.extend(self.tls.check(file, base));
         found.mistakes.into_result()?;
         Ok(Settings {
             mesh: self.mesh,
@@ -164,6 +171,7 @@ impl Raw {
             max_message_bytes,
             registry: self.registry,
             traces: self.traces,
+            tls: self.tls,
         })
     }
 }
@@ -199,9 +207,9 @@ impl Found<'_> {
     /// Found here and not when the models are loaded: nobody can call a wildcard.
     fn announce(&mut self, announce: Option<&str>, listen: SocketAddr) {
         match announce {
-            Some(address) if !is_address(address) => self.add("announce", format!("{address:?}"), HOST_AND_PORT),
+            Some(address) if !is_announceable(address) => self.add("announce", format!("{address:?}"), HOST),
             None if listen.ip().is_unspecified() => {
-                self.add("announce", format!("missing, and nobody can call {listen}"), HOST_AND_PORT);
+                self.add("announce", format!("missing, and nobody can call {listen}"), HOST);
             }
             Some(_) | None => {}
         }
@@ -316,13 +324,11 @@ mod tests {
     }
 
     #[test]
-    fn an_address_to_announce_is_a_host_and_a_port() {
-        for good in ["a:1", "a-b.c_d:65535", "10.0.0.1:80", "[::1]:80"] {
-            assert!(is_address(good), "{good}");
-        }
-        for bad in ["", "a", ":1", "a:", "a:0", "a:65536", "::1:80", "[::1]", "[x]:1", "u@a:1", "a/b:1", "a b:1"] {
-            assert!(!is_address(bad), "{bad}");
-        }
+    fn tls_is_a_setting_of_the_server_alone() {
+        let settings = load("models: models", &[]).unwrap();
+        assert!(!settings.tls.is_served());
+        assert_eq!(wrong("{models: models, tls: {certificate: none.crt, ca: ca.crt}}")[0], "tls.ca");
+        assert!(wrong("{models: models, tls: {certificate: none.crt}}").contains(&"tls.key".to_owned()));
     }
 
     #[test]

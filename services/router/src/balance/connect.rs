@@ -1,6 +1,6 @@
 //! How an instance is reached: one channel, and a monitor on the same channel.
 
-use consilium_mesh::{dial, registry::Instance};
+use consilium_mesh::{dial, registry::Instance, tls};
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::transport::Channel;
@@ -29,9 +29,11 @@ impl Line {
     }
 }
 
-/// Lines as the records announce them. A mesh without certificates speaks plain text.
+/// Lines as the records announce them.
 #[derive(Debug)]
 pub(crate) struct Lines {
+    /// How instances are known that serve TLS; `None` where there is no authority to know them by.
+    pub(crate) tls: Option<tls::Client>,
     /// What the monitors tell.
     pub(crate) news: watch::Sender<News>,
     /// What they count.
@@ -45,7 +47,7 @@ pub(crate) struct Lines {
 impl Connect for Lines {
     fn connect(&self, instance: &Instance) -> Result<Line, dial::Error> {
         let record = &instance.record;
-        let channel = dial::channel(&dial::Target::of(record, None)?)?;
+        let channel = dial::instance(record, self.tls.as_ref())?;
         let (expert, instance) = (record.expert.clone(), record.instance.clone());
         let subject = Subject { channel: channel.clone(), expert, instance };
         Ok(Line { channel, monitor: Monitor::start(subject, self) })

@@ -94,7 +94,7 @@ impl Monitor {
     /// Watches `subject` in a task of the lines, until these stop at the latest.
     pub(super) fn start(subject: Subject, lines: &Lines) -> Self {
         let monitor = Self::of(Health::Unknown);
-        let Lines { news, metrics, tasks, stop } = lines;
+        let Lines { tls: _, news, metrics, tasks, stop } = lines;
         let (news, metrics, stop) = (news.clone(), metrics.clone(), stop.clone());
         let watcher = Watcher { subject, vital: Arc::clone(&monitor.vital), since: Instant::now(), news, metrics };
         let watching = tasks.spawn(async move {

@@ -104,3 +104,10 @@ fn connections_grow_half_an_hour_old_unless_set_otherwise() {
         assert_eq!(paths(age(wrong).expect_err("too little or too much")), ["max_connection_age"], "{wrong}");
     }
 }
+
+#[test]
+fn mistakes_of_the_certificates_come_with_the_others() {
+    let mistakes = load(&format!("{ALONE}\nlisten: here\ntls: {{certificate: none.crt, ca: none.crt}}"));
+    assert_eq!(paths(mistakes.expect_err("all wrong")), ["listen", "tls.key", "tls.certificate", "tls.ca"]);
+    assert!(!load(ALONE).expect("nothing is wrong").tls.is_served());
+}

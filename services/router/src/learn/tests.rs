@@ -83,6 +83,7 @@ impl Learning {
             mesh: "clinic".to_owned(),
             registry: Arc::clone(&registry) as Arc<dyn Registry>,
             lines: Lines {
+                tls: None,
                 news: watch::Sender::default(),
                 metrics: metrics.clone(),
                 tasks: TaskTracker::new(),

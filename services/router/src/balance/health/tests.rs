@@ -46,7 +46,8 @@ impl Watched {
     fn at(address: &str) -> Self {
         let (send, news) = watch::channel(0);
         let (tasks, stop, page) = (TaskTracker::new(), CancellationToken::new(), Page::new());
-        let lines = Lines { news: send, metrics: Metrics::on(&page), tasks: tasks.clone(), stop: stop.clone() };
+        let lines =
+            Lines { tls: None, news: send, metrics: Metrics::on(&page), tasks: tasks.clone(), stop: stop.clone() };
         let channel = dial::channel(&dial::Target::plain(address)).expect("the address is one");
         let subject = Subject { channel, expert: "labs".to_owned(), instance: "a".to_owned() };
         Self { monitor: Monitor::start(subject, &lines), news, tasks, stop, page }
