@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -80,9 +80,15 @@ class Program:
         self._program = program
         self._chart = chart
 
-    def render(self, values: Mapping[str, Any], name: str = "consilium", namespace: str = "clinic") -> dict[str, str]:
+    def render(
+        self,
+        values: Mapping[str, Any],
+        name: str = "consilium",
+        namespace: str = "clinic",
+        options: Sequence[str] = (),
+    ) -> dict[str, str]:
         """See `Helm`. Without NOTES.txt, which `helm template` does not show."""
-        said = self._run(values, "template", name, str(self._chart), "--namespace", namespace, *KUBERNETES)
+        said = self._run(values, "template", name, str(self._chart), "--namespace", namespace, *KUBERNETES, *options)
         rendered: dict[str, str] = {}
         for document in f"\n{said}".split("\n---\n")[1:]:
             source, _, text = document.partition("\n")

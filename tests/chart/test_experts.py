@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from typing import Any
 
 import pytest
@@ -86,7 +87,9 @@ def test_null_takes_a_default_away(render: Render) -> None:
 
 @pytest.mark.parametrize("name", ["care-coordination", "diagnostic-reasoning", "drug-interactions", "general"])
 def test_nothing_is_left_of_an_expert_that_is_not_enabled(render: Render, name: str) -> None:
-    before, after = render(WATCHED), render({**WATCHED, "experts": {name: {"enabled": False}}})
+    fallback = "general" if name != "general" else "care-coordination"
+    values = {**WATCHED, "mesh": {"gate": {"fallback": fallback}}}
+    before, after = render(values), render({**values, "experts": {name: {"enabled": False}}})
     assert len(of_expert(before, name)) >= 7
     assert of_expert(after, name) == set()
     gone = same(before).keys() - same(after).keys()
@@ -183,6 +186,14 @@ def test_whoever_scales_says_how_many(render: Render, kind: str) -> None:
     assert len(objects.of("HorizontalPodAutoscaler") + objects.of("ScaledObject")) == 1
 
 
+def test_a_file_is_what_values_say_to_its_end(render: Render) -> None:
+    text = "&<one>\n\n two \n"
+    files = {"zz.txt": text, "a.txt": text.rstrip()}
+    objects = render({"experts": {"general": {"files": files}}})
+    data = objects.get("ConfigMap", "consilium-general")["data"]
+    assert {name: data[name] for name in files} == files
+
+
 def test_keda_asks_for_a_metric_that_routers_have(render: Render) -> None:
     objects = render(ci_values("autoscaling-keda"), namespace="ward")
     it = objects.get("ScaledObject", "consilium-diagnostic-reasoning")
@@ -193,6 +204,21 @@ def test_keda_asks_for_a_metric_that_routers_have(render: Render) -> None:
     assert 'namespace="ward"' in asked["query"]
     assert asked["threshold"] == "4"
     assert [trigger["type"] for trigger in it["spec"]["triggers"]] == ["prometheus", "cron"]
+
+
+def test_keda_counts_for_each_entry_of_an_expert_its_own_instances(render: Render) -> None:
+    objects = render(ci_values("autoscaling-keda"))
+
+    def query(name: str) -> str:
+        return objects.get("ScaledObject", name)["spec"]["triggers"][0]["metadata"]["query"]
+
+    assert "expert_instance" not in query("consilium-general")
+    live, canary = "consilium-diagnostic-reasoning", "consilium-diagnostic-reasoning-canary"
+    for name in (live, canary):
+        assert 'expert="diagnostic-reasoning"' in query(name)
+        (pattern,) = re.findall(r'expert_instance=~"([^"]+)"', query(name))
+        pods = [f"{each}-7d9f8c6b5-x2x4z" for each in (live, canary)]
+        assert [it for it in pods if re.fullmatch(pattern, it)] == [f"{name}-7d9f8c6b5-x2x4z"]
 
 
 def test_a_hundred_and_fifty_experts_render_in_one_go(render: Render) -> None:

@@ -41,7 +41,8 @@ def test_every_pod_keeps_to_the_restricted_standard(rendered: Objects) -> None:
         spec = template["spec"]
         assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys(), name
         assert spec["securityContext"]["runAsNonRoot"] is True, name
-        assert spec["securityContext"]["runAsUser"] > 0, name
+        # OpenShift says which.
+        assert spec["securityContext"].get("runAsUser", 1) > 0, name
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
         allowed = {"name", "configMap", "emptyDir", "projected", "secret", "persistentVolumeClaim"}
         for volume in spec.get("volumes", []):
@@ -74,7 +75,8 @@ def test_every_container_that_serves_is_probed(rendered: Objects) -> None:
             else:
                 assert it[probe]["httpGet"]["port"] in {"admin", "metrics"} & ports.keys(), (name, probe)
         # What a pod is stopped and started for must not depend on others.
-        assert it["livenessProbe"]["httpGet"]["path"] == "/livez", name
+        for probe in ("startupProbe", "livenessProbe"):
+            assert it[probe]["httpGet"]["path"] == "/livez", (name, probe)
 
 
 def test_ports_and_variables_are_there_once(rendered: Objects) -> None:
@@ -138,7 +140,7 @@ def test_what_a_pod_reads_is_made_by_the_chart_or_named_in_values(case: str, ren
         ({}, 5 + 20 + 10),
         ({"router": {"preStopSeconds": 0}}, 20 + 10),
         ({"mesh": {"grace": "1m 30s"}}, 5 + 90 + 10),
-        ({"mesh": {"grace": "1500ms"}}, 5 + 2 + 10),
+        ({"mesh": {"grace": "3500ms"}}, 5 + 4 + 10),
     ],
 )
 def test_a_router_has_the_time_that_it_needs_to_go(render: Render, values: dict[str, Any], grace: int) -> None:
@@ -202,6 +204,36 @@ def test_an_image_is_what_values_say(render: Render, image: dict[str, str], comm
     objects = render({"router": {"image": image}, "image": {"registry": common}})
     found = container(pod(objects.get("Deployment", "consilium-router")), "router")["image"]
     assert re.fullmatch(expected, found), found
+
+
+@pytest.mark.parametrize(
+    ("image", "common", "expected"),
+    [
+        ({}, "", "quay.io/coreos/etcd:v3.6.14"),
+        ({}, "registry.example/mirror", "registry.example/mirror/coreos/etcd:v3.6.14"),
+        ({"registry": "own.example"}, "registry.example", "own.example/coreos/etcd:v3.6.14"),
+    ],
+)
+def test_etcd_comes_from_the_registry_of_the_others(
+    render: Render, image: dict[str, str], common: str, expected: str
+) -> None:
+    objects = render({"etcd": {"image": image}, "image": {"registry": common}})
+    assert container(pod(objects.get("StatefulSet", "consilium-etcd")), "etcd")["image"] == expected
+
+
+def test_members_of_etcd_are_on_different_nodes(render: Render) -> None:
+    def spread(values: Json) -> dict[str, str]:
+        spec = pod(render(values).get("StatefulSet", "consilium-etcd"))["spec"]
+        return {it["topologyKey"]: it["whenUnsatisfiable"] for it in spec["topologySpreadConstraints"]}
+
+    zone, node = "topology.kubernetes.io/zone", "kubernetes.io/hostname"
+    assert spread(ci_values("three-etcds")) == {zone: "ScheduleAnyway", node: "DoNotSchedule"}
+    assert spread({}) == {zone: "ScheduleAnyway", node: "ScheduleAnyway"}
+
+
+def test_openshift_chooses_the_user(render: Render) -> None:
+    for name, template in render(ci_values("openshift")).pods():
+        assert not {"runAsUser", "runAsGroup", "fsGroup"} & template["spec"]["securityContext"].keys(), name
 
 
 def test_what_differs_from_pod_to_pod_is_in_the_environment(render: Render) -> None:

@@ -143,7 +143,8 @@ def test_nothing_stays_when_the_release_goes(rendered: Objects) -> None:
             assert it["kind"] == "Pod", key(it)
     for it in rendered.of("StatefulSet"):
         if it["spec"].get("volumeClaimTemplates"):
-            assert it["spec"]["persistentVolumeClaimRetentionPolicy"]["whenDeleted"] == "Delete"
+            # Data is somebody's who has to say so.
+            assert it["spec"]["persistentVolumeClaimRetentionPolicy"]["whenDeleted"] == "Retain"
     assert not [it for it in rendered.all if it["kind"] in ("CustomResourceDefinition", "Namespace")]
     assert not [it for it in rendered.all if it["kind"].startswith("Cluster") or "Webhook" in it["kind"]]
 
@@ -212,6 +213,21 @@ def test_members_of_etcd_and_those_who_ask_them_agree(render: Render, replicas: 
     for name, at in (("consilium-router", "mesh.yaml"), ("consilium-general", "instance.yaml")):
         assert file(objects.get("ConfigMap", name), at)["registry"]["etcd"]["endpoints"] == endpoints
     assert bool(it["spec"].get("volumeClaimTemplates")) == (replicas > 1)
+
+
+@pytest.mark.parametrize("when", ["Retain", "Delete"])
+def test_claims_go_when_values_say_so(render: Render, when: str) -> None:
+    objects = render({"etcd": {"persistence": {"enabled": True, "whenDeleted": when}}})
+    policy = objects.get("StatefulSet", "consilium-etcd")["spec"]["persistentVolumeClaimRetentionPolicy"]
+    assert policy == {"whenDeleted": when, "whenScaled": "Retain"}
+
+
+def test_the_test_runs_where_routers_may(render: Render) -> None:
+    values = ci_values("everything-extra")
+    spec = pod(render(values).get("Pod", "consilium-test"))["spec"]
+    for name in ("nodeSelector", "tolerations", "priorityClassName"):
+        assert spec[name] == values["router"][name], name
+    assert spec["activeDeadlineSeconds"] > 60
 
 
 def peers(it: Json, port: int) -> list[Json] | None:

@@ -7,10 +7,10 @@ import re
 import pytest
 
 import strict
-from conftest import ci_values
+from conftest import Render, ci_values
 from golden import same_each_time
 from helms import Helm
-from objects import Objects, key
+from objects import Json, Objects, key
 
 
 def test_each_helm_renders_the_same_objects(helm: Helm, case: str, rendered: Objects) -> None:
@@ -62,6 +62,33 @@ def test_notes_say_what_to_do_next(case: str, rendered: Objects) -> None:
     assert "helm test" in rendered.notes
     assert "<no value>" not in rendered.notes
     assert "%!" not in rendered.notes
+
+
+DIGEST = "sha256:" + "b" * 64
+SELF_SIGNED = {"enabled": True, "selfSigned": {"enabled": True}}
+
+
+# A note, with values that it does not belong to. It belongs to the defaults.
+@pytest.mark.parametrize(
+    ("note", "values"),
+    [
+        ("images have no registry", {"image": {"registry": "registry.example"}}),
+        ("images have no registry", {"router": {"image": {"registry": "registry.example"}}}),
+        ("images have no registry", {"router": {"image": {"digest": DIGEST}}}),
+        ("without TLS everybody", {"tls": SELF_SIGNED}),
+        ("enforces NetworkPolicies", {"tls": SELF_SIGNED}),
+        ("enforces NetworkPolicies", {"networkPolicy": {"enabled": False}}),
+        ("enforces NetworkPolicies", {"etcd": {"enabled": False}, "externalEtcd": {"endpoints": ["http://a:1"]}}),
+        ("etcd keeps nothing", {"etcd": {"persistence": {"enabled": True}}}),
+        ("router.feedback.existingSecret", {"router": {"feedback": {"existingSecret": "theirs"}}}),
+        ("router.feedback.existingSecret", {"router": {"replicas": 1}}),
+        ("router.feedback.existingSecret", {"mesh": {"feedback": {"metrics": None}}}),
+    ],
+    ids=str,
+)
+def test_notes_warn_of_what_is_so_and_of_nothing_else(render: Render, note: str, values: Json) -> None:
+    assert note in render().notes
+    assert note not in render(values).notes
 
 
 def test_nothing_is_left_unsaid(rendered: Objects) -> None:

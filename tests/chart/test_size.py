@@ -6,6 +6,7 @@ import base64
 import gzip
 import json
 from pathlib import Path
+from random import Random
 
 import helm_python
 import yaml
@@ -20,12 +21,17 @@ OBJECT = 1_048_576
 ANNOTATION = 262_144
 
 
-def in_a_secret(objects: Objects, chart: Path) -> int:
+def clinic() -> list[Json]:
+    """The experts of the example."""
+    return list(yaml.safe_load((CHART / "examples/clinic.yaml").read_text(encoding="utf-8"))["experts"].values())
+
+
+def in_a_secret(objects: Objects, chart: Path, values: Json | None = None) -> int:
     """Bytes of the release, as Helm packs it: chart, values and objects as JSON, by gzip, in base64."""
     with helm_python.Chart.load(chart) as loaded:
         parts = [*loaded.files, *loaded.templates]
     of_chart = {it["name"]: base64.b64encode(it["data"].encode()).decode() for it in parts}
-    release = {"chart": of_chart, "manifest": yaml.safe_dump_all(objects.all)}
+    release = {"chart": of_chart, "config": values or {}, "manifest": yaml.safe_dump_all(objects.all)}
     return len(base64.b64encode(gzip.compress(json.dumps(release).encode(), 9)))
 
 
@@ -50,6 +56,16 @@ def everything(experts: int) -> Json:
 def test_a_release_fits_into_its_secret(render: Render) -> None:
     assert in_a_secret(render(everything(0)), CHART) < OBJECT / 3
     assert in_a_secret(render(everything(150)), CHART) < OBJECT
+
+
+def test_a_release_with_all_the_files_that_there_may_be_fits(render: Render) -> None:
+    random = Random(1)
+    syllables = [a + b for a in "bdfgklmnprstvz" for b in "aeiou"]
+    words = ["".join(random.choices(syllables, k=random.randint(1, 4))) for _ in range(30_000)]
+    own = sum(len(text) for it in clinic() for text in it["files"].values())
+    text = " ".join(random.choices(words, k=100_000))[: 400 * 1024 - own - 4096]
+    values = {"experts": {"general": {"files": {"more.txt": text}}}}
+    assert in_a_secret(render(values), CHART, values) < OBJECT
 
 
 def test_every_object_can_be_applied(render: Render) -> None:

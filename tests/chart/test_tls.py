@@ -118,12 +118,22 @@ def test_every_file_that_is_named_is_there(render: Render, case: str) -> None:
         config = file(
             objects.get("ConfigMap", it["metadata"]["name"]), "mesh.yaml" if main == "router" else "instance.yaml"
         )
-        named = [*config.get("tls", {}).values()]
+        named = [path for name, path in config.get("tls", {}).items() if name != "expert_name"]
         of_etcd = config["registry"]["etcd"].get("tls", {})
         named += [of_etcd[name] for name in ("ca", "certificate", "key") if name in of_etcd]
         named += [config["feedback"]["key_file"]] if config.get("feedback") else []
         there = paths(template, main)
         assert {f"/etc/consilium/{name}" for name in named} <= there, key(it)
+
+
+@pytest.mark.parametrize("namespace", ["clinic", "ward"])
+def test_routers_ask_experts_for_the_name_that_they_have(render: Render, namespace: str) -> None:
+    objects = render(ci_values("tls-self-signed"), namespace=namespace)
+    asked = file(objects.get("ConfigMap", "consilium-router"), "mesh.yaml")["tls"]["expert_name"]
+    assert names(certificate(objects, "expert")) == [asked]
+    assert file(objects.get("ConfigMap", "consilium-general"), "instance.yaml")["server_name"] == asked
+    # A router's certificate, or etcd's, is none of an expert.
+    assert asked not in names(certificate(objects, "router")) + names(certificate(objects, "etcd"))
 
 
 def test_without_tls_nobody_speaks_of_it(render: Render) -> None:

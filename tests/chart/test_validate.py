@@ -38,7 +38,19 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"experts": {"clinic": EXPERT}}, "experts.clinic", "name of the mesh"),
     ({"experts": {"general": {"files": {"expert.yaml": "a"}}}}, 'experts.general.files["expert.yaml"]', "settings"),
     ({"experts": {"general": {"files": {"instance.yaml": "a"}}}}, 'experts.general.files["instance.yaml"]', "settings"),
-    ({"experts": {"general": {"files": {"more.txt": "a" * 1_000_000}}}}, "experts.general.files", "900 KiB"),
+    ({"experts": {"general": {"files": {"more.txt": "a" * 410_000}}}}, "experts.general.files", "400 KiB"),
+    (
+        {"experts": {name: {"files": {"more.txt": "a" * 210_000}} for name in ("general", "drug-interactions")}},
+        "experts.",
+        "those of all experts",
+    ),
+    ({"experts": {"general": {"settle": "16s"}}}, "experts.general.grace", "5s more than settle"),
+    ({"expertDefaults": {"grace": "6500ms"}}, "experts.general.grace", "settle is 2s"),
+    ({"mesh": {"settle": "20s"}}, "mesh.grace", "1s more than settle"),
+    ({"mesh": {"grace": "2900ms"}}, "mesh.grace", "settle is 2s"),
+    ({"mesh": {"gate": {"fallback": "genral"}}}, "mesh.gate.fallback", "care-coordination, diagnostic-reasoning"),
+    ({"experts": {"general": {"enabled": False}}}, "mesh.gate.fallback", '"general"'),
+    ({"experts": {"general": {"name": "other"}}}, "mesh.gate.fallback", "general"),
     ({"fullnameOverride": "a" * 32}, "experts.diagnostic-reasoning", "53 characters"),
     ({**OWN, "fullnameOverride": "a" * 60}, "fullnameOverride", "characters"),
     ({"etcd": {"enabled": False}}, "externalEtcd.endpoints", "where etcd is"),
@@ -81,7 +93,6 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ),
     (scaling(minReplicas=9, maxReplicas=3), "experts.general.autoscaling.minReplicas", "at most maxReplicas"),
     (scaling(kind="keda"), "experts.general.autoscaling.keda.serverAddress", "http://prometheus"),
-    (scaling(minReplicas=0), "experts.general.autoscaling.minReplicas", "at least 1"),
     (
         scaling(targetCPUUtilizationPercentage=0),
         "experts.general.autoscaling.targetCPUUtilizationPercentage",
@@ -119,7 +130,7 @@ def test_rules_need_a_promise(helm: Helm) -> None:
 
 NEARLY: list[dict[str, Any]] = [
     OWN,
-    scaling(minReplicas=0, kind="keda", keda={"serverAddress": "http://prometheus:9090"}),
+    scaling(minReplicas=1, kind="keda", keda={"serverAddress": "http://prometheus:9090"}),
     scaling(minReplicas=3, maxReplicas=3),
     {"fullnameOverride": "a" * 31},
     {"etcd": {"replicas": 3, "persistence": {"enabled": True}}},
@@ -129,7 +140,10 @@ NEARLY: list[dict[str, Any]] = [
         "externalEtcd": {"endpoints": ["http://a:1"]},
         "tls": {**TLS, "existingSecrets": {"router": "a", "expert": "b"}},
     },
-    {"experts": {"general": {"files": {"more.txt": "a" * 800_000}}}},
+    {"experts": {"general": {"files": {"more.txt": "a" * 200_000}}}},
+    {"expertDefaults": {"settle": "15s"}},
+    {"mesh": {"settle": "19s"}},
+    {"experts": {"general": {"enabled": False}, "house": {**EXPERT, "name": "general"}}},
 ]
 
 

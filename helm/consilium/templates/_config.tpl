@@ -26,6 +26,8 @@ paths in them start there. Values that the chart owns are refused by the schema,
 {{- $_ := set $mesh "traces" $traces }}
 {{- if .Values.tls.enabled }}
 {{-   $tls := dict "certificate" "tls/tls.crt" "key" "tls/tls.key" "ca" "tls/ca.crt" }}
+{{- /* Whatever an expert announces: no other certificate of this authority is one of an expert. */}}
+{{-   $_ := set $tls "expert_name" (include "consilium.expertServerName" .) }}
 {{-   if .Values.tls.clientCertificates }}
 {{-     $_ := set $tls "client_ca" "tls/ca.crt" }}
 {{-   end }}
@@ -56,14 +58,14 @@ paths in them start there. Values that the chart owns are refused by the schema,
 {{- toYaml $instance }}
 {{- end }}
 
-{{/* `data` of an expert's ConfigMap: its two files, and those that its settings name. */}}
+{{/* `data` of an expert's ConfigMap, as JSON: YAML would lose the last line's end. Its two files, and those that its settings name. */}}
 {{- define "consilium.expertFiles" -}}
 {{- $data := deepCopy (default dict .of.files) }}
 {{- $settings := deepCopy .of.settings }}
 {{- $_ := set $settings "name" (include "consilium.expertName" .) }}
 {{- $_ := set $data "expert.yaml" (toYaml $settings | printf "%s\n") }}
 {{- $_ := set $data "instance.yaml" (include "consilium.instanceFile" . | printf "%s\n") }}
-{{- toYaml $data }}
+{{- toJson $data }}
 {{- end }}
 
 {{/* `registry.etcd` of both files. */}}

@@ -3,7 +3,7 @@ The pod of a member of the chart's etcd. The argument is as in _pod.tpl.
 
 `--initial-cluster-state=new` is right whenever a member starts: one that finds its data does not read it, one that lost an
 emptyDir is the only one (values with more members and no persistence are refused) and begins an empty cluster, which router and
-experts fill again.
+experts fill again. It would be wrong for a member that joins others, so values that add one to what runs are refused.
 */}}
 {{- define "consilium.etcdPod" -}}
 {{- $root := .root }}
@@ -22,7 +22,7 @@ spec:
   {{- include "consilium.podPlace" (merge (dict "grace" 30) .) | nindent 2 }}
   containers:
     - name: etcd
-      {{- include "consilium.containerImage" (dict "root" $root "image" .of.image) | nindent 6 }}
+      {{- include "consilium.containerImage" (dict "root" $root "image" .of.image "home" "quay.io") | nindent 6 }}
       command: [/usr/local/bin/etcd]
       args:
         - --name=$(POD_NAME)

@@ -1,7 +1,7 @@
 {{/* The objects of one expert. The argument is as in _pod.tpl. */}}
 {{- define "consilium.expert" -}}
 {{- $root := .root }}
-{{- $files := include "consilium.expertFiles" . | fromYaml }}
+{{- $files := include "consilium.expertFiles" . | fromJson }}
 {{- /* Knowledge is read again when its file changes: new passages restart nobody. */}}
 {{- $_ := set . "checksum" (omit $files (dig "task" "knowledge" "" .of.settings) | toYaml | sha256sum) }}
 ---
@@ -93,11 +93,7 @@ spec:
       ports:
         - {name: grpc, containerPort: 7700, protocol: TCP}
         - {name: admin, containerPort: 7701, protocol: TCP}
-      startupProbe:
-        grpc: {port: 7701, service: ""}
-        periodSeconds: 2
-        timeoutSeconds: 2
-        failureThreshold: {{ int .of.startupFailureThreshold }}
+      {{- include "consilium.startupProbe" . | nindent 6 }}
       {{- include "consilium.probes" (dict "admin" 7701) | nindent 6 }}
       {{- with include "consilium.preStop" . | trim }}
       {{- . | nindent 6 }}

@@ -21,10 +21,11 @@
 {{- end }}
 
 {{/*
-Where an image is: `image` is a map of registry, repository, tag and digest. With a digest the tag is for readers only.
+Where an image is: `image` is a map of registry, repository, tag and digest. With a digest the tag is for readers only. `home` is
+the registry of an image that is not ours, where values name none.
 */}}
 {{- define "consilium.image" -}}
-{{- $registry := default .root.Values.image.registry .image.registry }}
+{{- $registry := coalesce .image.registry .root.Values.image.registry .home }}
 {{- with $registry }}{{ . }}/{{ end }}
 {{- .image.repository }}:{{ include "consilium.tag" . }}
 {{- with .image.digest }}@{{ . }}{{ end }}
@@ -59,14 +60,17 @@ Where an image is: `image` is a map of registry, repository, tag and digest. Wit
 {{- printf "%s-%d.%s.%s.svc" $name (int .member) $name .root.Release.Namespace }}
 {{- end }}
 
-{{/*
-Whole seconds, rounded up, of a duration as the programs read it: 500ms, 20s, 1m 30s, 1h.
-*/}}
+{{/* Whole seconds, rounded up, of a duration. */}}
 {{- define "consilium.seconds" -}}
+{{- div (add (include "consilium.milliseconds" . | int) 999) 1000 }}
+{{- end }}
+
+{{/* Of a duration as the programs read it: 500ms, 20s, 1m 30s, 1h. */}}
+{{- define "consilium.milliseconds" -}}
 {{- $milliseconds := 0 }}
 {{- range regexFindAll "[0-9]+ *(ms|s|m|h)" (toString .) -1 }}
 {{-   $unit := get (dict "ms" 1 "s" 1000 "m" 60000 "h" 3600000) (regexFind "[a-z]+" .) }}
 {{-   $milliseconds = add $milliseconds (mul (regexFind "[0-9]+" . | atoi) $unit) }}
 {{- end }}
-{{- div (add $milliseconds 999) 1000 }}
+{{- $milliseconds }}
 {{- end }}

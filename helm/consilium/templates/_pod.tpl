@@ -43,16 +43,21 @@ topologySpreadConstraints:
   {{- if .of.topologySpreadConstraints }}
   {{- toYaml .of.topologySpreadConstraints | nindent 2 }}
   {{- else }}
+  {{- $etcd := eq .component "etcd" }}
   {{- range list "topology.kubernetes.io/zone" "kubernetes.io/hostname" }}
   - maxSkew: 1
     topologyKey: {{ . }}
-    whenUnsatisfiable: ScheduleAnyway
+    {{- /* A node that goes may take no two of three members with it. */}}
+    {{- $always := and $etcd (eq . "kubernetes.io/hostname") (gt (int $.of.replicas) 1) }}
+    whenUnsatisfiable: {{ ternary "DoNotSchedule" "ScheduleAnyway" $always }}
     labelSelector:
       matchLabels:
         {{- include "consilium.selector" $ | nindent 8 }}
-    {{- /* Pods of one rollout are spread among themselves: those that are about to go do not count. */}}
+    {{- if not $etcd }}
+    {{- /* Pods of one rollout are spread among themselves, without those that are about to go. A member of etcd has gone. */}}
     matchLabelKeys:
-      - {{ ternary "controller-revision-hash" "pod-template-hash" (eq $.component "etcd") }}
+      - pod-template-hash
+    {{- end }}
   {{- end }}
   {{- end }}
 {{- end }}
@@ -100,6 +105,18 @@ lifecycle:
     sleep:
       seconds: {{ int .of.preStopSeconds }}
 {{- end }}
+{{- end }}
+
+{{/*
+Not by readiness: whoever starts while etcd is away, or loads models for long, waits, and is not started again for it. The port is
+open before models are loaded, so the program answers within moments or never.
+*/}}
+{{- define "consilium.startupProbe" -}}
+startupProbe:
+  httpGet: {path: /livez, port: admin, scheme: HTTP}
+  periodSeconds: 2
+  timeoutSeconds: 2
+  failureThreshold: 30
 {{- end }}
 
 {{/* Readiness is what the program says of itself, liveness only that it still answers: it depends on neither etcd nor models. */}}

@@ -40,12 +40,7 @@ spec:
       ports:
         - {name: grpc, containerPort: 7600, protocol: TCP}
         - {name: admin, containerPort: 7601, protocol: TCP}
-      {{- /* Not by its readiness: a router that starts while etcd is away waits, and is not started again for it. */}}
-      startupProbe:
-        httpGet: {path: /livez, port: admin, scheme: HTTP}
-        periodSeconds: 2
-        timeoutSeconds: 2
-        failureThreshold: 30
+      {{- include "consilium.startupProbe" . | nindent 6 }}
       {{- include "consilium.probes" (dict "admin" 7601) | nindent 6 }}
       {{- with include "consilium.preStop" . | trim }}
       {{- . | nindent 6 }}

@@ -82,14 +82,26 @@ spec:
 {{- end }}
 
 {{/*
-The sum over all routers of what runs or waits in the expert's instances; KEDA divides it by the number of pods. While Prometheus
-does not answer there are as many as without autoscaling, but no fewer than the least.
+The sum over all routers of what runs in the expert's instances; KEDA divides it by the number of pods. While Prometheus does not
+answer there are as many as without autoscaling, but no fewer than the least.
+
+Where several entries are one expert, such as what runs and its canary, each counts its own instances: an instance is called as its
+pod, which is the Deployment's name, one part of the ReplicaSet and one of the pod. Kubernetes cuts long names, and then it is one.
 */}}
 {{- define "consilium.scaledObject" -}}
 {{- $by := .of.autoscaling }}
 {{- $labels := list (printf "expert=%q" (include "consilium.expertName" .)) }}
 {{- if .root.Values.metrics.prometheusRule.byNamespace }}
 {{-   $labels = append $labels (printf "namespace=%q" .root.Release.Namespace) }}
+{{- end }}
+{{- $entries := 0 }}
+{{- range $name, $of := .root.Effective.experts }}
+{{-   if eq (include "consilium.expertName" (dict "expert" $name "of" $of)) (include "consilium.expertName" $) }}
+{{-     $entries = add1 $entries }}
+{{-   end }}
+{{- end }}
+{{- if gt (int $entries) 1 }}
+{{-   $labels = append $labels (printf "expert_instance=~%q" (printf "%s(-[^-]+){1,2}" .name)) }}
 {{- end }}
 ---
 apiVersion: keda.sh/v1alpha1

@@ -16,7 +16,43 @@
 {{-   $problem := "given, but mesh.feedback.metrics is empty" }}
 {{-   include "consilium.mistake" (list .found "router.feedback.journalClaim" $problem "metrics to speak of, or no claim") }}
 {{- end }}
-{{- include "consilium.validateDuration" (list .found "mesh.grace" (default "20s" $mesh.grace)) }}
+{{- $fallback := dig "gate" "fallback" "" $mesh }}
+{{- $names := list }}
+{{- range $name, $of := .root.Effective.experts }}
+{{-   $names = append $names (include "consilium.expertName" (dict "expert" $name "of" $of)) }}
+{{- end }}
+{{- if and $fallback $names (not (has $fallback $names)) }}
+{{-   $expected := printf "one of %s, or nothing" (join ", " (uniq $names | sortAlpha)) }}
+{{-   include "consilium.mistake" (list .found "mesh.gate.fallback" (printf "there is no expert %q" $fallback) $expected) }}
+{{- end }}
+{{- $settle := default "2s" $mesh.settle }}
+{{- include "consilium.validateGrace" (list .found "mesh" $settle (default "20s" $mesh.grace) 1) }}
+{{- end }}
+
+{{/*
+Of all experts together. Helm keeps values and objects, and so each file twice, in a Secret of at most 1 MiB, by gzip and in base64:
+words that come in no order take more than half of what they are.
+*/}}
+{{- define "consilium.validateFiles" -}}
+{{- $bytes := 0 }}
+{{- $largest := "" }}
+{{- $most := 0 }}
+{{- range $name, $of := .root.Effective.experts }}
+{{-   $own := 0 }}
+{{-   range $file, $content := default dict $of.files }}
+{{-     $own = add $own (len $file) (len (toString $content)) }}
+{{-   end }}
+{{-   $bytes = add $bytes $own }}
+{{-   if gt (int $own) (int $most) }}
+{{-     $most = $own }}
+{{-     $largest = $name }}
+{{-   end }}
+{{- end }}
+{{- if gt (int $bytes) (int 409600) }}
+{{-   $problem := printf "%d KiB, and those of all experts %d KiB" (div $most 1024) (div $bytes 1024) }}
+{{-   $expected := "at most 400 KiB of all together; larger ones in a volume, by extraVolumes" }}
+{{-   include "consilium.mistake" (list .found (printf "experts.%s.files" $largest) $problem $expected) }}
+{{- end }}
 {{- end }}
 
 {{- define "consilium.validateExpert" -}}
@@ -37,30 +73,34 @@
 {{-   $expected := "nothing here: the key below experts is the name, or `name` beside settings" }}
 {{-   include "consilium.mistake" (list .found (printf "%s.settings.name" $key) "given" $expected) }}
 {{- end }}
-{{- $bytes := 0 }}
-{{- range $file, $content := default dict .of.files }}
-{{-   $bytes = add $bytes (len $file) (len (toString $content)) }}
+{{- range $file, $_ := default dict .of.files }}
 {{-   if has $file (list "expert.yaml" "instance.yaml") }}
 {{-     $at := printf "%s.files[%q]" $key $file }}
 {{-     include "consilium.mistake" (list $.found $at "the chart makes this file" "settings instead") }}
 {{-   end }}
 {{- end }}
-{{- if gt (int64 $bytes) (int64 921600) }}
-{{-   $problem := printf "%d KiB" (div $bytes 1024) }}
-{{-   $expected := "at most 900 KiB together; larger ones in a volume, by extraVolumes" }}
-{{-   include "consilium.mistake" (list .found (printf "%s.files" $key) $problem $expected) }}
-{{- end }}
-{{- range $name := list "settle" "grace" }}
-{{-   include "consilium.validateDuration" (list $.found (printf "%s.%s" $key $name) (get $.of $name)) }}
-{{- end }}
+{{- include "consilium.validateGrace" (list .found $key .of.settle .of.grace 5) }}
 {{- include "consilium.validateScaling" (dict "found" .found "key" $key "of" .of) }}
 {{- end }}
 
-{{/* The argument is a list: where mistakes are collected, the key, the value. */}}
-{{- define "consilium.validateDuration" -}}
-{{- $value := toString (index . 2) }}
-{{- if not (regexMatch "^([0-9]+ *(ms|s|m|h) *)+$" $value) }}
-{{-   include "consilium.mistake" (list (index . 0) (index . 1) (printf "%q" $value) "a duration, for example 20s") }}
+{{/*
+The bound of a leave, which router and expert refuse when it leaves no time after `settle`. The argument is a list: where mistakes
+are collected, the key above both, settle, grace, and how many seconds there have to be between them.
+*/}}
+{{- define "consilium.validateGrace" -}}
+{{- $found := index . 0 }}
+{{- $key := index . 1 }}
+{{- $wrong := false }}
+{{- range $name, $value := dict "settle" (index . 2 | toString) "grace" (index . 3 | toString) }}
+{{-   if not (regexMatch "^([0-9]+ *(ms|s|m|h) *)+$" $value) }}
+{{-     $wrong = true }}
+{{-     include "consilium.mistake" (list $found (printf "%s.%s" $key $name) (printf "%q" $value) "a duration, for example 20s") }}
+{{-   end }}
+{{- end }}
+{{- $least := add (index . 2 | include "consilium.milliseconds" | int) (mul 1000 (index . 4)) }}
+{{- if and (not $wrong) (lt (index . 3 | include "consilium.milliseconds" | int) (int $least)) }}
+{{-   $problem := printf "%s, and settle is %s" (index . 3) (index . 2) }}
+{{-   include "consilium.mistake" (list $found (printf "%s.grace" $key) $problem (printf "at least %ds more than settle" (index . 4))) }}
 {{- end }}
 {{- end }}
 
@@ -78,15 +118,10 @@
 {{-       $expected := "where Prometheus is, for example http://prometheus.monitoring:9090" }}
 {{-       include "consilium.mistake" (list .found (printf "%s.keda.serverAddress" $key) "empty" $expected) }}
 {{-     end }}
-{{-   else }}
-{{-     if lt $least 1 }}
-{{-       include "consilium.mistake" (list .found (printf "%s.minReplicas" $key) "0" "at least 1: only keda scales to none") }}
-{{-     end }}
-{{-     if not (or $by.targetCPUUtilizationPercentage $by.metrics) }}
-{{-       $problem := "0, and there are no other metrics" }}
-{{-       $expected := "a percentage, or metrics" }}
-{{-       include "consilium.mistake" (list .found (printf "%s.targetCPUUtilizationPercentage" $key) $problem $expected) }}
-{{-     end }}
+{{-   else if not (or $by.targetCPUUtilizationPercentage $by.metrics) }}
+{{-     $problem := "0, and there are no other metrics" }}
+{{-     $expected := "a percentage, or metrics" }}
+{{-     include "consilium.mistake" (list .found (printf "%s.targetCPUUtilizationPercentage" $key) $problem $expected) }}
 {{-   end }}
 {{- end }}
 {{- end }}

@@ -7,12 +7,14 @@ and what was expected. Called by "consilium.prepare" with the root.
 {{- $at := dict "root" . "found" $found }}
 {{- include "consilium.validateNames" $at }}
 {{- include "consilium.validateEtcd" $at }}
+{{- include "consilium.validateRunningEtcd" $at }}
 {{- include "consilium.validateTls" $at }}
 {{- include "consilium.validateModels" $at }}
 {{- include "consilium.validateMesh" $at }}
 {{- range $name, $of := .Effective.experts }}
 {{-   include "consilium.validateExpert" (dict "root" $ "found" $found "name" $name "of" $of) }}
 {{- end }}
+{{- include "consilium.validateFiles" $at }}
 {{- include "consilium.validateScaling" (dict "found" $found "key" "router" "of" .Values.router) }}
 {{- if $found.mistakes }}
 {{-   fail (printf "\n\nThese values cannot be used:\n- %s\n" (join "\n- " $found.mistakes)) }}
@@ -78,6 +80,47 @@ at most 63.
 {{-       $expected := "https://host:port with a Secret there, http://host:port without" }}
 {{-       include "consilium.mistake" (list $.found (printf "externalEtcd.endpoints[%d]" $index) $problem $expected) }}
 {{-     end }}
+{{-   end }}
+{{- end }}
+{{- end }}
+
+{{/*
+What cannot be done to an etcd that runs, which only Helm with a cluster can see. A member that is added begins a cluster of its
+own, and members that keep their data keep the addresses of the others in it.
+*/}}
+{{- define "consilium.validateRunningEtcd" -}}
+{{- $etcd := .root.Values.etcd }}
+{{- $name := include "consilium.nameOf" (dict "root" .root "part" "etcd") }}
+{{- $running := dict }}
+{{- if $etcd.enabled }}
+{{-   $running = lookup "apps/v1" "StatefulSet" .root.Release.Namespace $name | default dict }}
+{{- end }}
+{{- if $running.spec }}
+{{-   $instead := "or a new release, or this one uninstalled and its claims deleted (UPGRADING.md)" }}
+{{- /* From what the members are told: a number of pods can be changed for an hour. */}}
+{{-   $members := 0 }}
+{{-   $tls := false }}
+{{-   range $container := dig "template" "spec" "containers" list $running.spec }}
+{{-     range $argument := $container.args }}
+{{-       if hasPrefix "--initial-cluster=" $argument }}
+{{-         $members = splitList "," $argument | len }}
+{{-         $tls = contains "=https://" $argument }}
+{{-       end }}
+{{-     end }}
+{{-   end }}
+{{-   if and $members (ne $members (int $etcd.replicas)) }}
+{{-     $problem := printf "%d, and %s runs with %d: members cannot be added or taken away" (int $etcd.replicas) $name $members }}
+{{-     include "consilium.mistake" (list .found "etcd.replicas" $problem (printf "%d as before, %s" $members $instead)) }}
+{{-   end }}
+{{-   $persistent := not (empty $running.spec.volumeClaimTemplates) }}
+{{-   if ne $persistent $etcd.persistence.enabled }}
+{{-     $problem := printf "%t, and %s runs with %t" $etcd.persistence.enabled $name $persistent }}
+{{-     $expected := printf "%t as before, %s" $persistent $instead }}
+{{-     include "consilium.mistake" (list .found "etcd.persistence.enabled" $problem $expected) }}
+{{-   end }}
+{{-   if and $members $persistent (ne $tls .root.Values.tls.enabled) }}
+{{-     $problem := printf "%t, and %s keeps data of members with %t" .root.Values.tls.enabled $name $tls }}
+{{-     include "consilium.mistake" (list .found "tls.enabled" $problem (printf "%t as before, %s" $tls $instead)) }}
 {{-   end }}
 {{- end }}
 {{- end }}
