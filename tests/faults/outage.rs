@@ -38,6 +38,9 @@ pub(crate) async fn etcd_is_away(scene: &Scene) -> Vec<Row> {
     clinic.begin_at("b", &address).await;
     let replaced = Instant::now();
     let right = clinic.right().await;
+    let newcomer = &clinic.experts["b"];
+    // It answers, but nobody who has not known its address can know of it: whoever replaces instances shall wait.
+    assert_eq!(newcomer.page("/readyz").await, None, "ready, and etcd has not heard of it");
 
     // The length of the outage is the subject.
     sleep_until(at + OUTAGE).await;
@@ -56,6 +59,7 @@ pub(crate) async fn etcd_is_away(scene: &Scene) -> Vec<Row> {
     };
     until("etcd holds all three instances", announced).await;
     let registered = back.elapsed();
+    newcomer.ready().await;
     let first = clinic.rest(load).await;
     second_load.stop().await;
 

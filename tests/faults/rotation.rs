@@ -13,7 +13,7 @@ pub(crate) async fn all_certificates_are_replaced(scene: &Scene) -> Vec<Row> {
     let (old, new) = (Authority::new(), Authority::new());
     let mut mesh = Secured::start(&scene.logs, &old, &new).await;
     assert!(!mesh.answers_in_the_clear().await, "plaintext is not spoken");
-    mesh.known(&old, &new, false).await;
+    mesh.refused(&old, &new).await;
     let ledger = Arc::new(Ledger::default());
     let load = Load::start(&mesh.router.channel, &ledger);
     let steady = async || {
@@ -24,14 +24,14 @@ pub(crate) async fn all_certificates_are_replaced(scene: &Scene) -> Vec<Row> {
 
     let at = Instant::now();
     mesh.renew(&old, &[&old, &new]);
-    mesh.known(&old, &new, true).await;
+    mesh.known(&old, &new).await;
     let both = Instant::now();
     mesh.renew(&new, &[&old, &new]);
-    mesh.known(&new, &new, true).await;
+    mesh.known(&new, &new).await;
     let shown = Instant::now();
     mesh.renew(&new, &[&new]);
-    mesh.known(&new, &old, false).await;
-    let until = Instant::now();
+    mesh.refused(&new, &old).await;
+    let end = Instant::now();
 
     // Who starts now has never heard of the old authority: router, experts and etcd meet by the new one alone.
     mesh.join("c").await;
@@ -39,10 +39,10 @@ pub(crate) async fn all_certificates_are_replaced(scene: &Scene) -> Vec<Row> {
     load.stop().await;
     let tally = ledger.tally();
     tally.assert_all_answered();
-    assert!(ledger.answered_by("c", until), "the newcomer is called");
-    let event = Event { at, until, instance: None };
+    assert!(ledger.answered_by("c", end), "the newcomer is called");
+    let event = Event { at, until: end, instance: None };
     vec![
         Row::new("TLS everywhere: all certificates and their authority replaced", tally, &[event])
-            .measured("files to everybody's connections", &[both - at, shown - both, until - shown]),
+            .measured("files to everybody's connections", &[both - at, shown - both, end - shown]),
     ]
 }

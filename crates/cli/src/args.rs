@@ -7,7 +7,7 @@ mod slo;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, builder::Resettable};
 
 pub(crate) use self::{
     feedback::Feedback,
@@ -15,6 +15,8 @@ pub(crate) use self::{
     router::Router,
     slo::{Format, Rules, Slo, SloCommand},
 };
+
+use crate::environment;
 
 /// Variables named `CONSILIUM_…` that are this program's own, and therefore no settings of a mesh.
 pub(crate) const OWN_VARIABLES: [&str; 6] = [
@@ -36,6 +38,33 @@ pub struct Cli {
 
 const EXIT_CODES: &str = "Exit codes: 0 done; 1 what was asked for failed; 2 asked or configured wrongly. Where --json asks a \
                           router, an error is a JSON document too, on standard error.";
+
+impl Cli {
+    /// This process's command line, and its environment: what is set to nothing there is not set. Like [`Parser::parse`],
+    /// ends the process where they are wrong.
+    pub fn read() -> Self {
+        let mut definition = without_empty_variables(Self::command());
+        let matches = definition.get_matches_mut();
+        let mut cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut definition).exit());
+        if let Some(router) = cli.command.router() {
+            router.without_what_was_not_meant(innermost(&matches));
+        }
+        cli
+    }
+}
+
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let command = command.mut_args(|arg| match arg.get_env() {
+        Some(name) if environment::is_empty(name) => arg.env(Resettable::Reset),
+        _ => arg,
+    });
+    command.mut_subcommands(without_empty_variables)
+}
+
+/// What was said of the command itself, and not of the program.
+fn innermost(matches: &ArgMatches) -> &ArgMatches {
+    matches.subcommand().map_or(matches, |(_, matches)| innermost(matches))
+}
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -62,6 +91,18 @@ pub(crate) enum Command {
 }
 
 impl Command {
+    /// The router that it asks, where it asks one.
+    fn router(&mut self) -> Option<&mut Router> {
+        match self {
+            Command::Ask(args) => Some(&mut args.question.router),
+            Command::Explain(args) => Some(&mut args.question.router),
+            Command::Feedback(args) => Some(&mut args.router),
+            Command::Experts(args) if args.instead.is_none() => Some(&mut args.router),
+            Command::Verify(args) => Some(&mut args.router),
+            _ => None,
+        }
+    }
+
     /// Whether it asks a router for a program that reads JSON, and errors are for that program too.
     pub(crate) fn is_for_programs(&self) -> bool {
         match self {
@@ -230,9 +271,13 @@ pub(crate) struct Verify {
     pub(crate) questions: PathBuf,
     #[command(flatten)]
     pub(crate) router: Router,
-    /// How long to wait for a router that is not there yet or not ready, and for the first answer; 0s not to wait
+    /// How long to wait for a router that is not there yet or not ready, for the experts of the questions, and for the
+    /// first answer; 0s not to wait
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = wait)]
     pub(crate) wait: Duration,
+    /// How long an answer may take
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    pub(crate) deadline: Duration,
     /// Print one JSON document instead of text
     #[arg(long)]
     pub(crate) json: bool,
@@ -274,7 +319,8 @@ pub(crate) enum ModelsCommand {
 const FETCHED: &str = "The hash is the SHA-256 of the model's manifest.json, which is the model's digest: `consilium models DIR \
                        --json` shows it. The manifest names every other file with its size and hash. A model that is there \
                        and right is left alone, one that differs is replaced as a whole, and none is ever there in part. \
-                       HTTPS_PROXY, NO_PROXY and SSL_CERT_FILE count.";
+                       HTTPS_PROXY, NO_PROXY and SSL_CERT_FILE count. A URL may hold user:password@ or a signature; \
+                       mind that everybody on a machine may see the arguments of its processes.";
 
 #[derive(Debug, Args)]
 pub(crate) struct Fetch {
@@ -285,6 +331,9 @@ pub(crate) struct Fetch {
     // As text: what clap complains of it repeats, and there may be a password in a URL.
     #[arg(required = true, value_name = "NAME=URL@sha256:HASH")]
     pub(crate) models: Vec<String>,
+    /// How long a file may take, all tries together
+    #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = duration)]
+    pub(crate) timeout: Duration,
     /// Print one JSON document instead of text
     #[arg(long)]
     pub(crate) json: bool,

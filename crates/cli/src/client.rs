@@ -7,7 +7,7 @@ use consilium_proto::{
     client::{catalog_service_client::CatalogServiceClient, router_service_client::RouterServiceClient},
     v1,
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tonic::{Code, Request, Status, Streaming, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
@@ -52,13 +52,17 @@ impl Client {
 
     /// The router of the command line.
     pub(crate) fn of(router: &args::Router) -> Result<Self, Error> {
-        Self::new(&tls::target(router)?)
+        Self::new(&tls::target(router)?).map_err(|error| tls::in_flags(error, router))
     }
 
     /// Whether the router says of itself that it is ready; UNAVAILABLE when it is not. Where something in between does not
     /// let the question through, the router is taken at its next answer.
-    pub(crate) async fn ready(&self) -> Result<(), Error> {
-        let check = HealthClient::new(self.channel.clone()).check(HealthCheckRequest::default()).await;
+    ///
+    /// # Errors
+    /// Also where nothing at all is said `within` this time.
+    pub(crate) async fn ready(&self, within: Duration) -> Result<(), Error> {
+        let mut health = HealthClient::new(self.channel.clone());
+        let check = self.heard(within, health.check(HealthCheckRequest::default())).await?;
         let status = match check.map(|reply| reply.into_inner().status()) {
             Ok(ServingStatus::Serving) => return Ok(()),
             Ok(_) => Status::unavailable("the router is not ready"),
@@ -72,7 +76,8 @@ impl Client {
         let Call { query, context, options, deadline } = call;
         let message = v1::DispatchRequest { query: Some(query), context: Some(context), options: Some(options) };
         let limit = Limit::new(deadline);
-        let reply = self.router().dispatch(request(message, limit)).await.map_err(|it| self.error(&it, limit))?;
+        let mut router = self.router();
+        let reply = self.within(limit, router.dispatch(request(message, limit))).await?;
         Ok(view::Dispatch::new(reply.into_inner(), limit.since.elapsed()))
     }
 
@@ -107,8 +112,15 @@ impl Client {
         Ok(view::Accepted {})
     }
 
-    pub(crate) async fn experts(&self) -> Result<view::Catalog, Error> {
-        let reply = self.catalog().list_experts(v1::ListExpertsRequest {}).await;
+    /// # Errors
+    /// Also where nothing at all is said `within` this time.
+    pub(crate) async fn experts(&self, within: Option<Duration>) -> Result<view::Catalog, Error> {
+        let mut catalog = self.catalog();
+        let call = catalog.list_experts(v1::ListExpertsRequest {});
+        let reply = match within {
+            Some(within) => self.heard(within, call).await?,
+            None => call.await,
+        };
         let reply = reply.map_err(|it| self.error(&it, Limit::new(None)))?;
         Ok(reply.into_inner().catalog.unwrap_or_default().into())
     }
@@ -127,6 +139,24 @@ impl Client {
 
     fn catalog(&self) -> CatalogServiceClient<Channel> {
         CatalogServiceClient::new(self.channel.clone()).max_decoding_message_size(dial::MAX_MESSAGE_BYTES)
+    }
+
+    /// Ends a call at its limit, wherever it hangs: tonic's own timer only starts once there is a connection.
+    async fn within<T>(&self, limit: Limit, call: impl Future<Output = Result<T, Status>>) -> Result<T, Error> {
+        let ended = match limit.deadline {
+            Some(deadline) => timeout(deadline, call).await,
+            None => Ok(call.await),
+        };
+        let ended = ended.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time")));
+        ended.map_err(|status| self.error(&status, limit))
+    }
+
+    /// How a call ends that any router answers at once.
+    ///
+    /// # Errors
+    /// Only where it does not end `within` this time: then this is no router, as a rule.
+    async fn heard<T>(&self, within: Duration, call: impl Future<Output = T>) -> Result<T, Error> {
+        timeout(within, call).await.map_err(|_| silent(&self.peer, within))
     }
 
     fn error(&self, status: &Status, limit: Limit) -> Error {
@@ -264,6 +294,21 @@ fn no_answer(status: &Status, peer: &Peer) -> Trouble {
     }
 }
 
+/// Somebody is there, and says nothing.
+fn silent(peer: &Peer, within: Duration) -> Error {
+    let Peer { address, tls } = peer;
+    let within = humantime::format_duration(Duration::from_millis(within.as_millis().try_into().unwrap_or(u64::MAX)));
+    let hint = if *tls {
+        "is it a router, and does it serve TLS?".to_owned()
+    } else {
+        format!("is it a router? if it serves TLS, say --router https://{address}")
+    };
+    let trouble = Trouble::new(format!("{address} says nothing")).with_detail(format!("in {within}")).with_hint(hint);
+    let code = Code::DeadlineExceeded;
+    let failure = view::CallFailure::new(&Status::deadline_exceeded("nothing said"), code, &trouble);
+    Error::Answered(Box::new(Answered { is_usage: false, trouble, failure }))
+}
+
 #[cfg(test)]
 mod tests {
     use consilium_mesh::errors::Refusal;
@@ -283,7 +328,7 @@ mod tests {
     async fn a_router_that_is_not_there_is_said_to_be_not_there() {
         // Bound and dropped: nobody listens at this port.
         let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-        let error = Client::new(&dial::Target::plain(&address)).unwrap().experts().await.unwrap_err();
+        let error = Client::new(&dial::Target::plain(&address)).unwrap().experts(None).await.unwrap_err();
         assert_eq!(error.exit_code(), 1);
         assert_eq!(error.trouble().headline, format!("no router answers at {address}"));
         assert!(error.trouble().hint.unwrap().contains("consilium up"));

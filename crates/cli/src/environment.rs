@@ -3,7 +3,7 @@
 
 use std::{
     env,
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     io::IsTerminal,
     path::{Path, PathBuf},
 };
@@ -42,8 +42,13 @@ pub(crate) fn onnxruntime(asked: Option<&Path>, mesh: &Path) -> Result<PathBuf, 
     })
 }
 
+/// Whether a variable is set, and to nothing: how deployments leave one out.
+pub(crate) fn is_empty(name: &OsStr) -> bool {
+    variable(name).is_some_and(|value| value.is_empty())
+}
+
 #[expect(clippy::disallowed_methods, reason = "the one place of this crate where the environment is read")]
-fn variable(name: &str) -> Option<OsString> {
+fn variable(name: impl AsRef<OsStr>) -> Option<OsString> {
     env::var_os(name)
 }
 

@@ -12,6 +12,7 @@ pub mod embedded;
 mod environment;
 mod error;
 mod fetch;
+mod interrupt;
 mod model;
 mod page;
 mod patience;
@@ -25,6 +26,7 @@ mod text;
 mod tls;
 mod view;
 
+use self::interrupt::Interrupt;
 pub use self::{
     args::Cli,
     definition::Definition,
@@ -33,8 +35,26 @@ pub use self::{
     page::{Look, Page},
 };
 
-/// Does what the command line says. The result goes to `page`, complaints to `complaints`; returns the exit code.
+/// Does what the command line says. The result goes to `page`, complaints to `complaints`; returns the exit code. SIGINT and
+/// SIGTERM end it at once, but a mesh that is up, which goes out of service in order.
 pub async fn run(cli: Cli, page: &mut Page<'_>, complaints: &mut Page<'_>) -> u8 {
+    if matches!(cli.command, args::Command::Up(_)) {
+        return to_its_end(cli, page, complaints).await;
+    }
+    let mut interrupt = match Interrupt::install() {
+        Ok(interrupt) => interrupt,
+        Err(error) => {
+            complaints.trouble(&Trouble::of("the signals to stop by cannot be taken over", &error));
+            return 1;
+        }
+    };
+    tokio::select! {
+        code = to_its_end(cli, page, complaints) => code,
+        code = interrupt.heard() => code,
+    }
+}
+
+async fn to_its_end(cli: Cli, page: &mut Page<'_>, complaints: &mut Page<'_>) -> u8 {
     let is_for_programs = cli.command.is_for_programs();
     match command::run(cli.command, page).await {
         Ok(exit) => exit.code(),

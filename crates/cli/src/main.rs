@@ -6,14 +6,13 @@ use std::{
     time::Duration,
 };
 
-use clap::Parser as _;
 use consilium_cli::{Cli, Page, Trouble, look};
 
 /// For a model that was still being loaded when somebody said stop.
 const LAST_WAIT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read();
     let (out, err) = (look(&stdout()), look(&stderr()));
     let (mut stdout, mut stderr) = (stdout().lock(), stderr());
     let (mut page, mut complaints) = (Page::new(&mut stdout, out), Page::new(&mut stderr, err));

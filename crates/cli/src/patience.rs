@@ -10,6 +10,8 @@ use crate::error::Error;
 /// Soon enough for a person, and no burden on a router that is starting.
 const SHORTEST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(2);
+/// For a call, however little is left to wait: an answer takes its time.
+const LEAST: Duration = Duration::from_secs(1);
 
 /// How much longer somebody waits. What was waited for one thing is gone for the next.
 #[derive(Debug)]
@@ -30,23 +32,37 @@ impl Patience {
     }
 
     /// Calls until something other than UNAVAILABLE comes of it, or until patience is at its end. Calls once at least, and
-    /// once more right at the end.
-    pub(crate) async fn persist<T>(&mut self, mut call: impl AsyncFnMut() -> Result<T, Error>) -> Result<T, Error> {
+    /// once more right at the end. Each call is told how long it may take.
+    pub(crate) async fn persist<T>(&mut self, call: impl AsyncFnMut(Duration) -> Result<T, Error>) -> Result<T, Error> {
+        self.persist_until(|_| true, call).await
+    }
+
+    /// The same until what comes of it is `enough`. At the end of patience it is what it is.
+    pub(crate) async fn persist_until<T>(
+        &mut self,
+        enough: impl Fn(&T) -> bool,
+        mut call: impl AsyncFnMut(Duration) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         loop {
-            match call().await {
-                Err(error) if error.is_unavailable() => {
-                    let left = self.until.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        return Err(error);
-                    }
-                    sleep(self.backoff.failed(rand::random()).min(left)).await;
-                }
-                ended => {
-                    self.backoff.worked();
-                    return ended;
-                }
+            let ended = call(self.left().max(LEAST)).await;
+            let is_over = match &ended {
+                Ok(result) => enough(result),
+                Err(error) => !error.is_unavailable(),
+            };
+            if is_over {
+                self.backoff.worked();
+                return ended;
             }
+            let left = self.left();
+            if left.is_zero() {
+                return ended;
+            }
+            sleep(self.backoff.failed(rand::random()).min(left)).await;
         }
+    }
+
+    fn left(&self) -> Duration {
+        self.until.saturating_duration_since(Instant::now())
     }
 }
 
@@ -71,7 +87,8 @@ mod tests {
         mut outcomes: impl Iterator<Item = Result<(), Error>>,
     ) -> (usize, Duration, bool) {
         let (began, mut calls) = (Instant::now(), 0);
-        let call = async || {
+        let call = async |within: Duration| {
+            assert!(within >= LEAST && within <= wait.max(LEAST));
             calls += 1;
             outcomes.next().unwrap()
         };
@@ -96,5 +113,24 @@ mod tests {
             let ended = persisted(Duration::from_secs(30), std::iter::once(Err(outcome))).await;
             assert_eq!(ended, (1, Duration::ZERO, false));
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_enough_is_taken_at_the_end_all_the_same() {
+        let counted = async |wait: u64, enough: i32| {
+            let mut calls = 0;
+            let call = async |_| {
+                calls += 1;
+                Ok(calls)
+            };
+            let mut patience = Patience::new(Duration::from_secs(wait));
+            let last = patience.persist_until(|calls| *calls >= enough, call).await.unwrap();
+            (last, patience.left())
+        };
+        let (last, left) = counted(30, 4).await;
+        assert!(last == 4 && left > Duration::ZERO, "{left:?}");
+        assert_eq!(counted(0, 4).await, (1, Duration::ZERO));
+        let (last, left) = counted(5, 1000).await;
+        assert!(last > 1 && left.is_zero(), "{last} {left:?}");
     }
 }

@@ -34,14 +34,14 @@ pub struct Step {
     shown: Shown,
 }
 
-/// Shows on a step how far it is, from whichever thread does the work. Where no person watches it shows nothing.
+/// Shows on a step how far it is, from whichever thread does the work.
 #[derive(Clone, Debug)]
 pub(crate) struct Gauge {
     what: Cow<'static, str>,
-    bar: Option<ProgressBar>,
+    shown: Shown,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Shown {
     Nothing,
     Line,
@@ -64,6 +64,17 @@ impl Progress {
         if stderr().is_terminal() { Self::shown() } else { Self::silent() }
     }
 
+    /// A step of which lines tell already when it begins: it may take long, and whoever reads should know what it is.
+    pub(crate) fn long_step(&self, what: impl Into<Cow<'static, str>>, remark: &str) -> Step {
+        let what = what.into();
+        if matches!(self.0, Mode::Lines) {
+            line(&format!("{what}: {remark}"));
+        }
+        let step = self.step(what);
+        step.gauge().show(remark);
+        step
+    }
+
     pub fn step(&self, what: impl Into<Cow<'static, str>>) -> Step {
         let what = what.into();
         let shown = match &self.0 {
@@ -82,11 +93,7 @@ impl Progress {
 
 impl Step {
     pub(crate) fn gauge(&self) -> Gauge {
-        let bar = match &self.shown {
-            Shown::Spinner(bar) => Some(bar.clone()),
-            Shown::Nothing | Shown::Line => None,
-        };
-        Gauge { what: self.what.clone(), bar }
+        Gauge { what: self.what.clone(), shown: self.shown.clone() }
     }
 
     /// Leaves a line that says how long it took, and `remark` where there is something to remark.
@@ -95,8 +102,7 @@ impl Step {
         let line = format!("{:<36} {:>8}{remark}", self.what, brief(milliseconds(self.began.elapsed())));
         match &self.shown {
             Shown::Nothing => {}
-            // Nobody reads standard error: then nobody misses the line either.
-            Shown::Line => drop(writeln!(stderr().lock(), "{line}")),
+            Shown::Line => self::line(&line),
             Shown::Spinner(bar) => {
                 bar.set_style(finished());
                 bar.finish_with_message(line);
@@ -106,11 +112,25 @@ impl Step {
 }
 
 impl Gauge {
+    /// For a person who watches.
     pub(crate) fn show(&self, how_far: &str) {
-        if let Some(bar) = &self.bar {
+        if let Shown::Spinner(bar) = &self.shown {
             bar.set_message(format!("{}  {how_far}", self.what));
         }
     }
+
+    /// For whoever reads afterwards as well.
+    pub(crate) fn tell(&self, what_happened: &str) {
+        match &self.shown {
+            Shown::Line => line(&format!("{}: {what_happened}", self.what)),
+            Shown::Nothing | Shown::Spinner(_) => self.show(what_happened),
+        }
+    }
+}
+
+/// Where nobody reads standard error, nobody misses the line either.
+fn line(line: &str) {
+    drop(writeln!(stderr().lock(), "{line}"));
 }
 
 impl Drop for Step {

@@ -1,5 +1,7 @@
 //! A round of questions: each is asked in turn, and who answers is held against who should.
 
+use std::time::Duration;
+
 use consilium_proto::v1;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -13,6 +15,13 @@ use crate::{
     render,
     view::Dispatch,
 };
+
+/// Whom questions are asked of, and how long an answer may take; `None` leaves it to the mesh.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asking<'a> {
+    pub(crate) client: &'a Client,
+    pub(crate) deadline: Option<Duration>,
+}
 
 /// What became of all the questions.
 #[derive(Debug)]
@@ -44,20 +53,21 @@ impl Round {
     /// # Errors
     /// Only those of the page: a question that fails is a question that is wrong.
     pub(crate) async fn ask(
-        client: &Client,
+        asking: Asking<'_>,
         questions: Vec<Question>,
         patience: &mut Patience,
         mut page: Option<&mut Page<'_>>,
     ) -> Result<Self, Error> {
+        let Asking { client, deadline } = asking;
         let mut round = Vec::new();
         let mut anybody_answered = false;
         for (index, question) in questions.into_iter().enumerate() {
             let (context, options) = (v1::CallContext::default(), v1::DispatchOptions::default());
-            let call = Call { query: question.query(), context, options, deadline: None };
+            let call = Call { query: question.query(), context, options, deadline };
             let reply = if anybody_answered {
                 client.dispatch(call).await
             } else {
-                patience.persist(async || client.dispatch(call.clone()).await).await
+                patience.persist(async |_| client.dispatch(call.clone()).await).await
             };
             anybody_answered |= reply.as_ref().is_ok_and(|reply| reply.answer.is_some());
             let answered = Answered::new(question, reply.map_err(|error| in_words(&error)));
@@ -134,8 +144,6 @@ fn in_words(error: &Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::{question::Outcome, view::samples};
 

@@ -5,6 +5,7 @@ use std::{fs, path::Path};
 
 use consilium_mesh::dial::{ClientIdentity, ClientTls, Target};
 use rustls_native_certs::CertificateResult;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::{
     args,
@@ -55,13 +56,36 @@ fn authorities_in(file: &Path) -> Result<Vec<Vec<u8>>, Error> {
     usable(&found, || Trouble::new(format!("no certificate can be read from {}", file.display())))
 }
 
-/// One that cannot be read among many that can is no reason to give up.
+/// What the calls speak of as settings, in the words of the command line, which knows no such settings.
+pub(crate) fn in_flags(error: Error, router: &args::Router) -> Error {
+    let Error::Usage(mut trouble) = error else { return error };
+    let args::Router { ca, certificate, key, .. } = router;
+    let files = [("certificate", certificate), ("key", key), ("ca", ca)];
+    for (setting, file) in files {
+        let flag = match file {
+            Some(file) => format!("--{setting} {}", file.display()),
+            None => format!("--{setting}"),
+        };
+        for detail in &mut trouble.details {
+            // Of what is no file of its own, the calls say PEM.
+            *detail = detail
+                .replace(&format!("tls.{setting}: PEM "), &format!("{flag} "))
+                .replace(&format!("tls.{setting}"), &flag)
+                .replace(" of PEM ", " ");
+        }
+    }
+    Error::Usage(trouble)
+}
+
+/// Those that are certificates: one that cannot be read among many that can is no reason to give up.
 fn usable(found: &CertificateResult, trouble: impl FnOnce() -> Trouble) -> Result<Vec<Vec<u8>>, Error> {
-    if found.certs.is_empty() {
+    let certificates = found.certs.iter().filter(|der| X509Certificate::from_der(der).is_ok());
+    let usable: Vec<Vec<u8>> = certificates.map(|certificate| certificate.to_vec()).collect();
+    if usable.is_empty() {
         let details = found.errors.iter().map(ToString::to_string).collect();
         return Err(Error::Usage(Trouble { details, ..trouble() }));
     }
-    Ok(found.certs.iter().map(|certificate| certificate.to_vec()).collect())
+    Ok(usable)
 }
 
 fn as_pem(certificates: &[Vec<u8>]) -> String {
@@ -112,6 +136,21 @@ mod tests {
         let found: BTreeSet<Vec<u8>> =
             pem::parse_many(&tls.ca).unwrap().into_iter().map(pem::Pem::into_contents).collect();
         assert_eq!(found, BTreeSet::from([one.cert.der().to_vec(), other.cert.der().to_vec()]));
+    }
+
+    #[test]
+    fn an_odd_certificate_among_good_ones_is_left_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let (good, file) = (certificate(), dir.path().join("ca.pem"));
+        let odd = pem::encode(&pem::Pem::new("CERTIFICATE", *b"no certificate"));
+        let read = |text: String| {
+            fs::write(&file, text).unwrap();
+            of(&["--router", "https://mesh:1", "--ca", file.to_str().unwrap()])
+        };
+        let ca = read(format!("{odd}{}", good.cert.pem())).unwrap().tls.unwrap().ca;
+        let found: Vec<_> = pem::parse_many(&ca).unwrap().into_iter().map(pem::Pem::into_contents).collect();
+        assert_eq!(found, [good.cert.der().to_vec()]);
+        assert!(read(odd).unwrap_err().to_string().contains("no certificate can be read"));
     }
 
     #[test]

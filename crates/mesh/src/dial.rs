@@ -64,6 +64,9 @@ pub enum Error {
     /// No authority for a server that serves TLS.
     #[error("{address} serves TLS, and this process has no authority to know it by: tls.ca")]
     NoAuthority { address: String },
+    /// An authority, and a server that announces no TLS: it may be somebody who would like to be called in the clear.
+    #[error("{address} announces no TLS, and this process calls nobody in plaintext: tls.plaintext_experts")]
+    Plaintext { address: String },
     #[error("the certificates for {address} cannot be used")]
     Tls { address: String, source: tls::Error },
     #[error("{name:?}, under which {address} is to be known, is no name")]
@@ -85,18 +88,24 @@ pub fn channel(target: &Target) -> Result<Channel, Error> {
     open(&target.address, target.keepalive, secured)
 }
 
-/// The same to the instance that a record announces. `tls` is how this process knows servers; it is used where the record
-/// says that it serves TLS, and each connection is made with what is current then.
+/// The same to the instance that a record announces. `tls` is how this process knows servers; each connection is made with
+/// what is current then.
 ///
 /// # Errors
 /// [`Error::NoAuthority`] when the record says TLS and `tls` is `None`: never fall back to plain text.
+/// [`Error::Plaintext`] when the record does not say TLS and `tls` is there: whoever can write a record cannot have queries
+/// sent in the clear. Unless [`tls::Client::plaintext_experts`] allows it.
 pub fn instance(record: &Record, tls: Option<&tls::Client>) -> Result<Channel, Error> {
     let address = &record.address;
     let secured = match (record.tls, tls) {
+        (false, Some(tls)) if !tls.plaintext_experts() => {
+            return Err(Error::Plaintext { address: address.clone() });
+        }
         (false, _) => None,
         (true, None) => return Err(Error::NoAuthority { address: address.clone() }),
         (true, Some(tls)) => {
-            let name = Some(record.server_name.as_str()).filter(|name| !name.is_empty());
+            let announced = Some(record.server_name.as_str()).filter(|name| !name.is_empty());
+            let name = tls.expert_name().or(announced);
             Some(Secured { tls: tls.clone(), name: server_name(address, name)? })
         }
     };

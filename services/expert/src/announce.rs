@@ -120,6 +120,11 @@ impl Announced {
         Announced { registration, record: Mutex::new(Some(record)) }
     }
 
+    /// Returns once routers can know of it.
+    pub(crate) async fn known(&self) {
+        self.registration.announced().await;
+    }
+
     /// Other models are served from now on. A registry that takes its time hears of it later.
     pub(crate) async fn models(&self, models: Vec<ModelRef>, cost: Option<CostTable>) {
         let mut announced = self.record.lock().await;

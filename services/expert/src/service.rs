@@ -81,6 +81,8 @@ pub struct Service {
     registry: Arc<dyn Registry>,
     readiness: Readiness,
     loaded: Latch,
+    announcement: Readiness,
+    announced: Latch,
 }
 
 /// A running expert. Dropping it without [`Handle::stop`] is leaving without a word: the port closes, the record
@@ -126,12 +128,20 @@ impl Service {
     pub fn new(options: Options, listener: TcpListener, store: Store, registry: Arc<dyn Registry>) -> Service {
         let readiness = Readiness::new(options.config.name.as_str()).with_services(SERVICES);
         let loaded = readiness.latch("model");
-        Service { options, listener, store, registry, readiness, loaded }
+        let announcement = Readiness::new("announcement");
+        let announced = announcement.latch("registry");
+        Service { options, listener, store, registry, readiness, loaded, announcement, announced }
     }
 
     /// For the admin port: tells what the expert waits for while it starts.
     pub fn readiness(&self) -> Readiness {
         self.readiness.clone()
+    }
+
+    /// For the admin port as well: ready once the registry has heard of the instance. It answers calls before that, but whoever
+    /// replaces instances should not take the old ones away for one that no router knows.
+    pub fn announcement(&self) -> Readiness {
+        self.announcement.clone()
     }
 
     /// Returns once the expert is registered. Until its model is loaded and warm, health says `NOT_SERVING` and calls
@@ -140,7 +150,7 @@ impl Service {
     /// # Errors
     /// [`Error`] for whatever kept it from starting; nothing is left running.
     pub async fn start(self) -> Result<Handle, Error> {
-        let Service { options, listener, store, registry, readiness, loaded } = self;
+        let Service { options, listener, store, registry, readiness, loaded, announced: known, .. } = self;
         let ready = Arc::new(OnceLock::new());
         let server = serve::Server::new(listener, options.serve.clone());
         let address = server.local_addr().map_err(Error::Serve)?;
@@ -184,6 +194,16 @@ impl Service {
             }
         };
         let announced = Arc::new(announced);
+        running.tasks.spawn({
+            let (announced, stop) = (Arc::clone(&announced), running.stop.clone());
+            async move {
+                if stop.run_until_cancelled(announced.known()).await.is_some() {
+                    known.set();
+                }
+                stop.cancelled().await;
+                Ok(())
+            }
+        });
         if let Some(controller) = controller {
             let (announced, stop) = (Arc::downgrade(&announced), running.stop.clone());
             running.tasks.spawn(async move {

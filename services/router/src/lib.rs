@@ -45,7 +45,8 @@ use consilium_proto::{
         router_service_server::{self, RouterServiceServer},
     },
 };
-use tokio::{net::TcpListener, sync::watch};
+use futures::FutureExt as _;
+use tokio::{net::TcpListener, sync::watch, time::timeout};
 use tokio_util::{
     sync::CancellationToken,
     task::{AbortOnDropHandle, TaskTracker},
@@ -69,6 +70,11 @@ const fn max_reply_bytes(max_message_bytes: usize) -> usize {
 
 /// What cutting off calls may take of the drain's time.
 const CUT_OFF: Duration = Duration::from_millis(500);
+
+/// A router that knows nobody yet lets connections wait, but no longer than this. To a client that knows several routers, one
+/// that answers `UNAVAILABLE` is as good as the others, and gets its share of the calls and of their retries; one whose
+/// connection is not made yet gets nothing.
+const CONNECTIONS_WAIT: Duration = Duration::from_secs(10);
 
 /// What a router needs beside its configuration.
 pub struct Parts {
@@ -122,7 +128,7 @@ pub async fn run(config: Config, parts: Parts, stop: CancellationToken) -> Resul
     metrics::watch(&metrics, &model, &catalog);
 
     let tls = Tls::open(&config.tls, &metrics).map_err(Error::Tls)?;
-    let instances = tls.client();
+    let instances = how_to_know_experts(&config, &tls);
     let limits = Limits { max_message_bytes: config.max_message_bytes, ..Limits::default() };
     let deadlines = serve::Deadlines { default: config.default_deadline, max: config.max_deadline };
     let options = serve::Options {
@@ -193,7 +199,11 @@ pub async fn run(config: Config, parts: Parts, stop: CancellationToken) -> Resul
     // Whatever way this function ends, nothing of it runs on.
     let _ending = ending.clone().drop_guard();
     let serving = CancellationToken::new();
-    let mut served = AbortOnDropHandle::new(tasks.spawn(server.serve(serving.clone(), grace)));
+    let server = known(readiness.clone(), stop.clone()).then({
+        let serving = serving.clone();
+        move |()| server.serve(serving, grace)
+    });
+    let mut served = AbortOnDropHandle::new(tasks.spawn(server));
     tokio::select! {
         () = stop.cancelled() => {}
         // Whatever way it ended: without it the router would serve on with a view that grows old.
@@ -214,6 +224,20 @@ pub async fn run(config: Config, parts: Parts, stop: CancellationToken) -> Resul
     let options = drain::Options { settle: config.settle, budget: config.grace, ..drain::Options::default() };
     let report = drain::leave(leaving, finished, options).await;
     outcome.map(|()| report)
+}
+
+/// `None` for plaintext: without etcd, experts are of this process, and are called on loopback.
+fn how_to_know_experts(config: &Config, tls: &Tls) -> Option<tls::Client> {
+    let client = tls.client().filter(|_| config.registry.etcd.is_some())?;
+    if client.plaintext_experts() {
+        tracing::warn!("tls.plaintext_experts: experts that announce no TLS are called in plaintext");
+    }
+    Some(client)
+}
+
+/// Until the mesh is known, and while waiting for that helps anybody.
+async fn known(readiness: Readiness, stop: CancellationToken) {
+    let _ = stop.run_until_cancelled(timeout(CONNECTIONS_WAIT, readiness.ready())).await;
 }
 
 /// What clients may call.

@@ -100,19 +100,35 @@ impl Secured {
     }
 
     /// Returns once the router and every instance let in a caller who shows a certificate of `shown` and believes those of
-    /// `believed`, or once all of them refuse him.
-    pub async fn known(&self, believed: &Authority, shown: &Authority, is_let_in: bool) {
+    /// `believed`.
+    pub async fn known(&self, believed: &Authority, shown: &Authority) {
         let own = shown.issue("caller.test");
+        let look = async || self.all(|address, name| answers(channel(address, &caller(believed, &own, name)))).await;
+        until("everybody lets in the caller", async || look().await.then_some(())).await;
+    }
+
+    /// Returns once all of them refuse who shows a certificate of `stranger`, while they let in who shows one of `believed`:
+    /// a server that is gone lets in nobody.
+    pub async fn refused(&self, believed: &Authority, stranger: &Authority) {
+        let [friend, stranger] = [believed, stranger].map(|authority| authority.issue("caller.test"));
         let look = async || {
-            for (address, name) in self.servers() {
-                let channel = channel(address, &caller(believed, &own, name));
-                if answers(channel).await != is_let_in {
-                    return None;
-                }
-            }
-            Some(())
+            self.all(async |address, name| {
+                let [friend, stranger] = [&friend, &stranger].map(|own| channel(address, &caller(believed, own, name)));
+                answers(friend).await && !answers(stranger).await
+            })
+            .await
         };
-        until("everybody has the new certificates", look).await;
+        until("everybody refuses the stranger", async || look().await.then_some(())).await;
+    }
+
+    /// Whether all servers are such, each given by its address and name.
+    async fn all(&self, is_such: impl AsyncFn(SocketAddr, &'static str) -> bool) -> bool {
+        for (address, name) in self.servers() {
+            if !is_such(address, name).await {
+                return false;
+            }
+        }
+        true
     }
 
     /// One more instance; returns when the router routes to it.
@@ -160,7 +176,7 @@ fn channel(address: SocketAddr, tls: &ClientTls) -> Channel {
 
 fn router_manner(secret: &Secret) -> Manner {
     let path = |file| secret.path(file).display().to_string();
-    both(secret).set(&format!("tls.ca={}", path("ca.crt")))
+    both(secret).set(&format!("tls.ca={}", path("ca.crt"))).set(&format!("tls.expert_name={EXPERTS}"))
 }
 
 fn expert_manner(secret: &Secret) -> Manner {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{ArgMatches, Args, parser::ValueSource};
 use consilium_mesh::dial;
 
 #[derive(Debug, Args)]
@@ -28,6 +28,21 @@ pub(crate) struct Router {
     /// The name in the router's certificate, where it is not the host of its address
     #[arg(long, value_name = "NAME")]
     pub(crate) server_name: Option<String>,
+}
+
+impl Router {
+    /// A machine's environment says how to know the routers that serve TLS. Whoever asks one that does not has not said
+    /// anything wrong by it: in `matches`, only what was typed counts then.
+    pub(super) fn without_what_was_not_meant(&mut self, matches: &ArgMatches) {
+        if self.address.tls {
+            return;
+        }
+        for (id, file) in [("ca", &mut self.ca), ("certificate", &mut self.certificate), ("key", &mut self.key)] {
+            if matches.value_source(id) == Some(ValueSource::EnvVariable) {
+                *file = None;
+            }
+        }
+    }
 }
 
 /// Where a router is, and whether it serves TLS there.

@@ -19,13 +19,13 @@ use crate::{
     progress::Progress,
     question::{self, Question},
     render,
-    round::{Round, Score},
+    round::{Asking, Round, Score},
     view::milliseconds,
 };
 
 /// Ports that the system picks, a registry that nobody else sees, and so nobody outside who would need time to notice that
-/// the mesh goes away.
-const EPHEMERAL: [&str; 4] = ["listen=127.0.0.1:0", "admin=127.0.0.1:0", "registry={}", "settle=0s"];
+/// the mesh goes away, or who would have to be sure whom it talks to.
+const EPHEMERAL: [&str; 5] = ["listen=127.0.0.1:0", "admin=127.0.0.1:0", "registry={}", "settle=0s", "tls={}"];
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Summary {
@@ -57,7 +57,7 @@ async fn ask(
         onnxruntime: environment::onnxruntime(args.runtime.onnxruntime.as_deref(), &args.mesh)?,
         metrics,
         progress: if args.json { Progress::silent() } else { Progress::shown() },
-        // Nobody else knows of this mesh: a signal may end it at once.
+        // Nobody else knows of this mesh: a signal ends the whole command at once, see `crate::run`.
         stop: CancellationToken::new(),
     };
     let Some(mesh) = Mesh::start(mesh, options).await? else { return Ok(Exit::Failed) };
@@ -69,11 +69,12 @@ async fn ask(
 async fn show(mesh: &Mesh, questions: Vec<Question>, json: bool, page: &mut Page<'_>) -> Result<Exit, Error> {
     let client = Client::new(&dial::Target::plain(mesh.router_addr().to_string()))?;
     // The connection is made here, so that the first answer does not pay for it.
-    client.experts().await?;
+    client.experts(None).await?;
     if !json {
         page.blank()?;
     }
-    let round = Round::ask(&client, questions, &mut Patience::none(), (!json).then_some(&mut *page)).await?;
+    let asking = Asking { client: &client, deadline: None };
+    let round = Round::ask(asking, questions, &mut Patience::none(), (!json).then_some(&mut *page)).await?;
     let summary = Summary {
         score: round.score(),
         start_up_ms: milliseconds(mesh.start_up()),

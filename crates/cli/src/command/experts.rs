@@ -17,7 +17,7 @@ pub(crate) async fn run(args: &args::Experts, page: &mut Page<'_>) -> Result<Exi
     if args.watch {
         return watch(&client, args.json, page).await;
     }
-    let catalog = client.experts().await?;
+    let catalog = client.experts(None).await?;
     if args.json {
         page.json(&catalog)?;
     } else {

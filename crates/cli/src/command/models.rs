@@ -28,7 +28,7 @@ pub(crate) async fn run(args: &args::Models, page: &mut Page<'_>) -> Result<Exit
 /// Ends with the same table: what was fetched is what `consilium models` says of it.
 async fn fetch(args: &args::Fetch, page: &mut Page<'_>) -> Result<Exit, Error> {
     let wanted = wanted(&args.models)?;
-    let models = fetch::fetch(&wanted, &args.into, &Progress::shown()).await?;
+    let models = fetch::fetch(&wanted, &args.into, args.timeout, &Progress::shown()).await?;
     show(page, &models, args.json)?;
     Ok(Exit::Done)
 }

@@ -10,10 +10,14 @@ use std::{
 use consilium_mesh::backoff::Backoff;
 use http::{StatusCode, header::AUTHORIZATION};
 use sha2::{Digest as _, Sha256};
-use tokio::{task::spawn_blocking, time::sleep};
+use tokio::{
+    task::spawn_blocking,
+    time::{Instant, sleep},
+};
 use ureq::{
-    Agent,
+    Agent, RequestBuilder,
     tls::{Certificate, RootCerts, TlsConfig},
+    typestate::WithoutBody,
 };
 
 use super::{Wanted, wanted::Location};
@@ -25,7 +29,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(4);
 /// To connect, and for the server to say something.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
-/// Without a single byte. How long a whole file takes is a matter of its size.
+/// Without a single byte. How long a whole file takes is a matter of its size, and bounded by whoever asks for it.
 const SILENCE: Duration = Duration::from_secs(30);
 const CHUNK_BYTES: usize = 64 << 10;
 
@@ -48,6 +52,8 @@ pub(super) enum Size {
 #[derive(Debug, Clone)]
 pub(super) struct Downloads {
     agent: Agent,
+    /// For a file, all tries together.
+    timeout: Duration,
 }
 
 /// Why a try came to nothing.
@@ -59,23 +65,25 @@ struct Failure {
 }
 
 impl Downloads {
-    /// For these.
+    /// For these, with `timeout` for each file.
     ///
     /// # Errors
     /// When one of them is behind TLS, and there is no authority to know it by.
-    pub(super) fn new(wanted: &[Wanted]) -> Result<Self, Error> {
-        let mut config = Agent::config_builder()
+    pub(super) fn new(wanted: &[Wanted], timeout: Duration) -> Result<Self, Error> {
+        let authorities = match tls::system_authorities() {
+            Err(error) if wanted.iter().any(|one| one.url.is_https()) => return Err(error),
+            // Others may be sent on to where they are needed after all.
+            authorities => authorities.unwrap_or_default(),
+        };
+        let roots: RootCerts = authorities.iter().map(|der| Certificate::from_der(der).to_owned()).into();
+        let config = Agent::config_builder()
             .http_status_as_error(false)
             .user_agent(concat!("consilium/", env!("CARGO_PKG_VERSION")))
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .timeout_recv_response(Some(ANSWER_TIMEOUT))
-            .timeout_per_read(Some(SILENCE));
-        if wanted.iter().any(|one| one.url.is_https()) {
-            let authorities = tls::system_authorities()?;
-            let roots: RootCerts = authorities.iter().map(|der| Certificate::from_der(der).to_owned()).into();
-            config = config.tls_config(TlsConfig::builder().root_certs(roots).build());
-        }
-        Ok(Self { agent: config.build().into() })
+            .timeout_per_read(Some(SILENCE))
+            .tls_config(TlsConfig::builder().root_certs(roots).build());
+        Ok(Self { agent: config.build().into(), timeout })
     }
 
     /// Downloads a file to the path `to`, which is written over. `Err` says what is wrong with which URL.
@@ -88,27 +96,46 @@ impl Downloads {
     ) -> Result<(), String> {
         let mut backoff = Backoff::new(SHORTEST_WAIT, LONGEST_WAIT);
         let mut tries = 0;
+        let until = Instant::now() + self.timeout;
         loop {
             tries += 1;
-            let (agent, place, path) = (self.agent.clone(), from.clone(), to.to_owned());
+            let (request, place, path) = (self.request(from, until), from.clone(), to.to_owned());
             let (wanted, shown) = (expected.clone(), gauge.clone());
-            let tried = spawn_blocking(move || once(&agent, &place, &path, &wanted, &shown)).await;
-            match tried.unwrap_or_else(|error| Err(Failure::last(error.to_string()))) {
+            let tried = spawn_blocking(move || once(request, &place, &path, &wanted, &shown)).await;
+            let tried = tried.unwrap_or_else(|error| Err(Failure::last(error.to_string())));
+            let left = until.saturating_duration_since(Instant::now());
+            match tried {
                 Ok(()) => return Ok(()),
+                Err(failure) if failure.again && left.is_zero() => {
+                    let timeout = humantime::format_duration(self.timeout);
+                    let problem = failure.problem;
+                    return Err(format!("{from}: not there within {timeout}: {problem}; --timeout gives it more time"));
+                }
                 Err(failure) if failure.again && tries < TRIES => {
-                    gauge.show(&failure.problem);
-                    sleep(backoff.failed(rand::random())).await;
+                    gauge.tell(&format!("{}; once more", failure.problem));
+                    sleep(backoff.failed(rand::random()).min(left)).await;
                 }
                 Err(Failure { problem, again: true }) => return Err(format!("{from}: {problem} ({tries} tries)")),
                 Err(Failure { problem, again: false }) => return Err(format!("{from}: {problem}")),
             }
         }
     }
+
+    /// A file by TLS comes by TLS to the end, wherever its server sends us on to.
+    fn request(&self, from: &Location, until: Instant) -> RequestBuilder<WithoutBody> {
+        let left = until.saturating_duration_since(Instant::now());
+        self.agent.get(from.uri()).config().https_only(from.is_https()).timeout_global(Some(left)).build()
+    }
 }
 
 /// One try, on a thread of its own: it blocks.
-fn once(agent: &Agent, from: &Location, to: &Path, expected: &Expected, gauge: &Gauge) -> Result<(), Failure> {
-    let mut request = agent.get(from.uri());
+fn once(
+    mut request: RequestBuilder<WithoutBody>,
+    from: &Location,
+    to: &Path,
+    expected: &Expected,
+    gauge: &Gauge,
+) -> Result<(), Failure> {
     if let Some(credentials) = from.authorization() {
         request = request.header(AUTHORIZATION, credentials);
     }
@@ -219,6 +246,7 @@ impl Failure {
             | ureq::Error::Protocol(_) => Self::first(error.to_string()),
             // Would repeat where it was sent to, signature and all.
             ureq::Error::BadUri(_) => Self::last("the server sends us on to what is no URL"),
+            ureq::Error::RequireHttpsOnly(_) => Self::last("the server sends us on to a URL without TLS"),
             error => Self::last(error.to_string()),
         }
     }

@@ -5,9 +5,10 @@ mod download;
 mod wanted;
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, TryLockError},
     io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use consilium_engine::Manifest;
@@ -29,12 +30,17 @@ const WORKSHOP: &str = ".fetch";
 const MAX_MANIFEST_BYTES: u64 = 1 << 20;
 
 /// Fetches the models one after the other into directories of their names in `into`, which is made where there is none.
-/// Those that are there and right stay as they are. Returns all of them, verified.
+/// Those that are there and right stay as they are. No file may take longer than `timeout`. Returns all of them, verified.
 ///
 /// # Errors
 /// The first model that cannot be had, and why; those before it are there.
-pub(crate) async fn fetch(wanted: &[Wanted], into: &Path, progress: &Progress) -> Result<Vec<Model>, Error> {
-    let downloads = Downloads::new(wanted)?;
+pub(crate) async fn fetch(
+    wanted: &[Wanted],
+    into: &Path,
+    timeout: Duration,
+    progress: &Progress,
+) -> Result<Vec<Model>, Error> {
+    let downloads = Downloads::new(wanted, timeout)?;
     let workshop = Workshop::open(into.to_owned(), progress).await?;
     let mut models = Vec::new();
     for one in wanted {
@@ -49,6 +55,8 @@ pub(crate) async fn fetch(wanted: &[Wanted], into: &Path, progress: &Progress) -
         drop(looking);
         let made = workshop.make(one, &downloads, progress).await;
         let made = made.map_err(|details| {
+            // It may be large, and why it came to nothing is what has to be said.
+            let _ = workshop.emptied("model");
             Error::Failed(Trouble { headline: format!("the model {} is not fetched", one.name), details, hint: None })
         })?;
         models.push(Model { directory: home, ..made });
@@ -83,7 +91,12 @@ impl Workshop {
         let workshop = into.join(WORKSHOP);
         fs::create_dir_all(&workshop).map_err(|error| unusable(&error))?;
         let lock = File::create(workshop.join("lock")).map_err(|error| unusable(&error))?;
-        let waiting = progress.step("another fetch is under way");
+        match lock.try_lock() {
+            Ok(()) => return Ok(Self { _lock: lock, into }),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) => return Err(unusable(&error)),
+        }
+        let waiting = progress.long_step("waiting", "another fetch is under way");
         let locked = spawn_blocking(move || lock.lock().map(|()| lock)).await.map_err(io::Error::other).flatten();
         drop(waiting);
         Ok(Self { _lock: locked.map_err(|error| unusable(&error))?, into })
@@ -95,7 +108,7 @@ impl Workshop {
         fs::create_dir(&fresh).map_err(|error| vec![of(&fresh, &error)])?;
         let manifest = fresh.join(MANIFEST);
         let expected = Expected { size: Size::AtMost(MAX_MANIFEST_BYTES), sha256: wanted.sha256.clone() };
-        let step = progress.step(format!("{} {MANIFEST}", wanted.name));
+        let step = progress.long_step(format!("{} {MANIFEST}", wanted.name), &format!("from {}", wanted.url));
         downloads.file(&wanted.url.file(MANIFEST), &manifest, expected, step.gauge()).await.map_err(|it| vec![it])?;
         step.done("");
 
@@ -109,7 +122,7 @@ impl Workshop {
             if let Some(parent) = to.parent() {
                 fs::create_dir_all(parent).map_err(|error| vec![of(parent, &error)])?;
             }
-            let step = progress.step(format!("{} {}", wanted.name, file.path));
+            let step = progress.long_step(format!("{} {}", wanted.name, file.path), &size(file.size));
             let expected = Expected { size: Size::Exactly(file.size), sha256: file.sha256 };
             let got = downloads.file(&wanted.url.file(&file.path), &to, expected, step.gauge()).await;
             got.map_err(|problem| vec![problem])?;

@@ -47,6 +47,9 @@ impl Wanted {
             return Err(wrong("expected 64 hex digits after @sha256:"));
         }
         let url = Location::parse(url).ok_or_else(|| wrong("expected a URL with http:// or https://, and no #"))?;
+        if url.credentials.is_some() && !url.is_https() {
+            return Err(wrong("with http:// everybody on the way could read the password: expected https://"));
+        }
         Ok(Self { name: name.to_owned(), url, sha256: hash.to_ascii_lowercase() })
     }
 }
@@ -143,6 +146,7 @@ mod tests {
             ("a=https://me:secret@example.org/m@sha256:12".to_owned(), "a: expected 64 hex digits"),
             (format!("a=ftp://me:secret@example.org/m@sha256:{}", "0".repeat(64)), "a: expected a URL with http"),
             (format!("a=https://me:secret@example.org/m#x@sha256:{}", "0".repeat(64)), "a: expected a URL with http"),
+            (format!("a=http://me:secret@example.org/m@sha256:{}", "0".repeat(64)), "a: with http:// everybody"),
             (format!("a=/secret@sha256:{}", "0".repeat(64)), "a: expected a URL with http"),
             (format!("../a=https://secret@sha256:{}", "0".repeat(64)), "a model's name"),
             (format!(".fetch=https://secret@sha256:{}", "0".repeat(64)), "a model's name"),

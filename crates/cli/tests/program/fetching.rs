@@ -2,9 +2,10 @@
 
 use std::{
     collections::HashMap,
-    fs, io,
+    fs,
+    io::{self, BufRead as _, BufReader},
     path::Path,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -20,7 +21,7 @@ use axum::{
     serve::Listener,
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use futures::stream;
+use futures::stream::{self, StreamExt as _};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
@@ -46,6 +47,10 @@ enum Answer {
     Failing(Bytes, usize),
     /// Without a length and without an end.
     Endless,
+    /// Half of it, and then nothing more.
+    Stuck(Bytes),
+    /// It is elsewhere.
+    Moved(String),
 }
 
 #[derive(Default)]
@@ -155,6 +160,15 @@ async fn answer(State(site): State<Arc<Site>>, request: Request) -> Response {
         Some(Answer::Bytes(bytes) | Answer::Broken(bytes, _) | Answer::Failing(bytes, _)) => {
             Response::new(Body::from(bytes))
         }
+        Some(Answer::Stuck(bytes)) => {
+            let half = stream::iter([Ok::<_, io::Error>(bytes.slice(..bytes.len() / 2))]);
+            let body = Body::from_stream(half.chain(stream::pending()));
+            Response::builder().header(header::CONTENT_LENGTH, bytes.len()).body(body).unwrap()
+        }
+        Some(Answer::Moved(to)) => {
+            let moved = Response::builder().status(StatusCode::FOUND).header(header::LOCATION, to);
+            moved.body(Body::empty()).unwrap()
+        }
         Some(Answer::Endless) => {
             let pieces = stream::repeat_with(|| Ok::<_, io::Error>(Bytes::from_static(&[b' '; 4096])));
             Response::new(Body::from_stream(pieces))
@@ -236,6 +250,8 @@ fn refused(web: &Web, hash: &str) -> String {
     assert_eq!((code, out.as_str()), (Some(1), ""), "{err}");
     assert!(err.contains("error: the model tiny is not fetched\n"), "{err}");
     assert!(!into.path().join("tiny").exists());
+    let left: Vec<_> = fs::read_dir(into.path().join(".fetch")).unwrap().map(|it| it.unwrap().file_name()).collect();
+    assert_eq!(left, ["lock"], "a part of a model takes as much room as a model");
     err
 }
 
@@ -252,8 +268,10 @@ fn models_are_fetched_verified_and_left_alone_the_next_time() {
     for (at, name) in ["one", "two"].into_iter().enumerate() {
         assert_eq!((&models[at]["verified"], &models[at]["digest"]), (&json!(true), &json!(hash)), "{out}");
         assert_eq!(models[at]["directory"], into.join(name).display().to_string());
-        assert!(err.contains(&format!("{name} model.onnx")), "{err}");
+        assert!(err.contains(&format!("{name} manifest.json: from {}/tiny\n", web.origin)), "{err}");
+        assert!(err.contains(&format!("{name} model.onnx: ")), "{err}");
     }
+    assert!(!err.contains("another fetch"), "{err}");
     assert_eq!(web.asked(), 6);
     let found = Command::new(env!("CARGO_BIN_EXE_consilium")).args(["models", "--json"]).arg(&into).output().unwrap();
     assert_eq!(serde_json::from_slice::<Value>(&found.stdout).unwrap()["models"], models);
@@ -335,6 +353,7 @@ fn what_may_get_better_is_tried_again_and_what_will_not_is_not() {
         let wanted = format!("tiny={}/tiny@sha256:{hash}", web.origin);
         let (code, _, err) = said(command(into.path(), &[&wanted], &[]).output().unwrap());
         assert_eq!(code, Some(0), "{err}");
+        assert_eq!(err.matches("; once more\n").count(), 2, "{err}");
         assert_eq!(web.asked(), 1 + 3 + 1);
     }
     let model = Model::new();
@@ -355,13 +374,15 @@ fn what_may_get_better_is_tried_again_and_what_will_not_is_not() {
 fn a_server_that_is_not_there_is_named_without_its_secrets() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let into = TempDir::new().unwrap();
-    let wanted = format!("tiny=http://me:s3cret@{free}/tiny?signature=s3cret@sha256:{}", "0".repeat(64));
+    let wanted = format!("tiny=http://{free}/tiny?signature=s3cret@sha256:{}", "0".repeat(64));
     let (code, _, err) = said(command(into.path(), &[&wanted], &[]).output().unwrap());
     assert_eq!(code, Some(1));
     assert!(err.contains(&format!("http://{free}/tiny/manifest.json: ")) && err.contains("(3 tries)"), "{err}");
-    let wrong = ["a=https://me:s3cret@x/a", "tiny=http://x/?s3cret@sha256:0", &wanted, &wanted];
+    let plain = format!("plain=http://me:s3cret@{free}/tiny@sha256:{}", "0".repeat(64));
+    let wrong = ["a=https://me:s3cret@x/a", "tiny=http://x/?s3cret@sha256:0", &plain, &wanted, &wanted];
     let (code, out, refused) = said(command(into.path(), &wrong, &[]).output().unwrap());
     assert_eq!((code, out.as_str()), (Some(2), ""));
+    assert!(refused.contains("plain: with http:// everybody on the way could read"), "{refused}");
     assert!(refused.contains("a: expected") && refused.contains("tiny: named twice"), "{refused}");
     assert!(!format!("{err}{refused}").contains("s3cret"), "{err}{refused}");
 }
@@ -392,6 +413,62 @@ fn servers_may_want_a_password_and_are_known_by_the_authorities_of_the_system() 
     let (code, out, err) = run("p%40ss", &file);
     assert_eq!(code, Some(0), "{err}");
     assert!(out.contains("verified"), "{out}");
+}
+
+#[test]
+fn a_file_by_tls_comes_by_tls_wherever_it_is() {
+    let (hash, answers) = Model::new().served();
+    let plain = Web::start(Site { answers: answers.clone(), ..Site::default() });
+    let moved = |origin: &str| {
+        let moved = |path: &String| (path.clone(), Answer::Moved(format!("{origin}{path}?signature=s3cret")));
+        Site { answers: answers.keys().map(moved).collect(), ..Site::default() }
+    };
+    let (down, certificate) = Web::start_secured(moved(&plain.origin));
+    let (target, other) = Web::start_secured(Site { answers: answers.clone(), ..Site::default() });
+    let up = Web::start(moved(&target.origin));
+    let into = TempDir::new().unwrap();
+    let file = into.path().join("ca.pem");
+    fs::write(&file, certificate + &other).unwrap();
+    let run = |web: &Web| {
+        let wanted = format!("tiny={}/tiny@sha256:{hash}", web.origin);
+        let mut fetch = command(into.path(), &[&wanted], &[]);
+        said(fetch.env("SSL_CERT_FILE", &file).env_remove("SSL_CERT_DIR").output().unwrap())
+    };
+    let (code, _, err) = run(&down);
+    assert_eq!((code, plain.asked()), (Some(1), 0), "{err}");
+    assert!(err.contains("the server sends us on to a URL without TLS") && !err.contains("s3cret"), "{err}");
+    let (code, out, err) = run(&up);
+    assert_eq!((code, target.asked()), (Some(0), 3), "{out}{err}");
+}
+
+#[test]
+fn a_file_that_does_not_come_is_given_up() {
+    let model = Model::new();
+    let bytes = model.bytes("model.onnx");
+    let (hash, web) = model.with("model.onnx", Answer::Stuck(bytes)).start();
+    let into = TempDir::new().unwrap();
+    let wanted = format!("tiny={}/tiny@sha256:{hash}", web.origin);
+    let (code, _, err) = said(command(into.path(), &[&wanted], &["--timeout", "1s"]).output().unwrap());
+    assert_eq!(code, Some(1));
+    assert!(err.contains("/tiny/model.onnx: not there within 1s: ended after ") && err.contains("--timeout"), "{err}");
+    assert_eq!(web.asked(), 2);
+}
+
+#[test]
+fn one_fetch_waits_for_another() {
+    let (hash, web) = Model::new().start();
+    let into = TempDir::new().unwrap();
+    fs::create_dir(into.path().join(".fetch")).unwrap();
+    let lock = fs::File::create(into.path().join(".fetch/lock")).unwrap();
+    lock.lock().unwrap();
+    let wanted = format!("tiny={}/tiny@sha256:{hash}", web.origin);
+    let mut fetch = command(into.path(), &[&wanted], &[]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(fetch.stderr.take().unwrap()).lines();
+    assert_eq!(said.next().unwrap().unwrap(), "waiting: another fetch is under way");
+    assert_eq!(web.asked(), 0);
+    drop(lock);
+    assert!(said.last().is_some());
+    assert_eq!((fetch.wait().unwrap().code(), web.asked()), (Some(0), 3));
 }
 
 #[test]

@@ -17,6 +17,7 @@ use consilium_proto::v1::{
     self,
     catalog_service_server::{CatalogService, CatalogServiceServer},
     decision::Outcome,
+    instance::State,
     router_service_server::{RouterService, RouterServiceServer},
 };
 use futures::stream::BoxStream;
@@ -34,6 +35,10 @@ use tonic_health::pb::{
 pub(crate) struct Script {
     /// Health checks that are told that it is not ready.
     pub(crate) unready: usize,
+    /// Catalogues in which `fruit` is still connecting.
+    pub(crate) unlisted: usize,
+    /// Questions are taken and never answered.
+    pub(crate) mute: bool,
     /// Questions for which nobody is there.
     pub(crate) nobody: usize,
     /// Questions after which nobody is there any more.
@@ -51,6 +56,7 @@ pub(crate) struct Scripted {
 #[derive(Debug, Default)]
 struct Counts {
     checks: AtomicUsize,
+    catalogs: AtomicUsize,
     questions: AtomicUsize,
 }
 
@@ -84,6 +90,10 @@ impl Scripted {
 
     pub(crate) fn checks(&self) -> usize {
         self.counts.checks.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn catalogs(&self) -> usize {
+        self.counts.catalogs.load(Ordering::SeqCst)
     }
 
     pub(crate) fn questions(&self) -> usize {
@@ -123,7 +133,11 @@ impl CatalogService for Services {
         &self,
         _: Request<v1::ListExpertsRequest>,
     ) -> Result<Response<v1::ListExpertsResponse>, Status> {
-        let catalog = v1::Catalog { mesh: "market".into(), ..v1::Catalog::default() };
+        let before = self.counts.catalogs.fetch_add(1, Ordering::SeqCst);
+        let state = if before < self.script.unlisted { State::Connecting } else { State::Serving };
+        let instance = v1::Instance { state: state.into(), ..v1::Instance::default() };
+        let fruit = v1::Expert { name: "fruit".into(), instances: vec![instance], ..v1::Expert::default() };
+        let catalog = v1::Catalog { mesh: "market".into(), experts: vec![fruit], ..v1::Catalog::default() };
         Ok(Response::new(v1::ListExpertsResponse { catalog: Some(catalog) }))
     }
 
@@ -143,6 +157,9 @@ impl RouterService for Services {
         let before = self.counts.questions.fetch_add(1, Ordering::SeqCst);
         if before < self.script.nobody || self.script.last.is_some_and(|last| before >= last) {
             return Err(Refusal::new(Code::Unavailable, "NO_LIVE_INSTANCE", "no live instance of fruit").into_status());
+        }
+        if self.script.mute {
+            return std::future::pending().await;
         }
         let text = request.into_inner().query.unwrap_or_default().text;
         Ok(Response::new(if text.starts_with("who") { refused() } else { answered() }))

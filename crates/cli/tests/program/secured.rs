@@ -11,6 +11,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, 
 use tempfile::TempDir;
 
 use crate::{
+    files::Files,
     said,
     scripted::{Script, Scripted},
 };
@@ -42,7 +43,7 @@ impl Secured {
             certificate: Some(secured.path().join("router.crt")),
             key: Some(secured.path().join("router.key")),
             client_ca: wants_certificates.then_some(ca),
-            ca: None,
+            ..Settings::default()
         };
         let tls = Tls::open(&settings, &Metrics::new()).unwrap();
         let options = Options { tls: tls.server(), ..Options::default() };
@@ -108,6 +109,43 @@ fn flags_may_come_from_the_environment_and_authorities_from_the_system() {
 }
 
 #[test]
+fn an_environment_for_tls_is_nothing_to_a_router_without() {
+    let mesh = Scripted::start(Script::default(), Options::default());
+    let router = format!("--router=http://{}", mesh.address);
+    let experts = |value: &str, flags: &[&str]| {
+        let mut experts = Command::new(env!("CARGO_BIN_EXE_consilium"));
+        experts.args(["experts", &router]).args(flags);
+        let names = ["CONSILIUM_CA", "CONSILIUM_CERTIFICATE", "CONSILIUM_KEY"];
+        let output = experts.envs(names.map(|name| (name, value))).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    for value in ["no/such/file.pem", ""] {
+        assert_eq!(experts(value, &[]), (Some(0), String::new()));
+    }
+    let (code, err) = experts("no/such/file.pem", &["--ca", "ca.crt"]);
+    assert_eq!(code, Some(2));
+    assert!(err.contains("--ca is for routers that serve TLS"), "{err}");
+    // Set to nothing is not set, of the router's address as well; whether one is at the usual place is another matter.
+    let mut usual = Command::new(env!("CARGO_BIN_EXE_consilium"));
+    let output = usual.args(["experts"]).env("CONSILIUM_ROUTER", "").output().unwrap();
+    assert_ne!(output.status.code(), Some(2), "{output:?}");
+}
+
+#[test]
+fn a_demo_needs_none_of_a_meshs_certificates() {
+    let secured = Secured::start(false);
+    let files = Files::new();
+    let (certificate, key) = (secured.file("router.crt"), secured.file("router.key"));
+    let tls = format!("listen: 127.0.0.1:0\ntls: {{certificate: {certificate}, key: {key}}}");
+    files.replace("mesh.yaml", "listen: 127.0.0.1:0", &tls);
+    let question =
+        r#"{"text": "is an apple red", "expert": "fruit", "outcome": "dispatched", "labels": {"stand": "fruit"}}"#;
+    files.write("demo.jsonl", question);
+    let (code, out, err) = said(&["demo", &files.mesh()]);
+    assert_eq!(code, Some(0), "{out}{err}");
+}
+
+#[test]
 fn whoever_is_hung_up_on_learns_what_it_may_be() {
     let secured = Secured::start(true);
     // A certificate that the router wants and does not get.
@@ -151,4 +189,10 @@ fn what_cannot_be_meant_is_refused_before_anybody_is_called() {
     let (code, _, err) = said(&[&["experts", &secured.router("https"), "--ca", &ca][..], &files].concat());
     assert_eq!(code, Some(2));
     assert!(err.contains("the certificates for it cannot be used"), "{err}");
+    assert!(err.contains(&format!("--key {ca}")) && !err.contains("tls."), "{err}");
+    let certificate = secured.file("router.crt");
+    let files = ["--certificate", &certificate, "--key", &key];
+    let (code, _, err) = said(&[&["experts", &secured.router("https"), "--ca", &ca][..], &files].concat());
+    assert_eq!(code, Some(2));
+    assert!(err.contains(&format!("--certificate {certificate}")) && !err.contains("tls."), "{err}");
 }

@@ -57,10 +57,10 @@ fn a_mesh_that_answers_rightly_is_done_and_one_that_does_not_has_failed() {
 
 #[test]
 fn a_router_that_is_not_ready_and_experts_that_are_not_there_yet_are_waited_for() {
-    let mesh = Scripted::start(Script { unready: 2, nobody: 3, last: None }, Options::default());
+    let mesh = Scripted::start(Script { unready: 2, unlisted: 2, nobody: 3, ..Script::default() }, Options::default());
     let (code, out, err) = verified(&mesh, &[REFUSED, FRUIT, FRUIT], &[]);
     assert_eq!(code, Some(0), "{out}{err}");
-    assert_eq!((mesh.checks(), mesh.questions()), (3, 3 + 3));
+    assert_eq!((mesh.checks(), mesh.catalogs(), mesh.questions()), (3, 3, 3 + 3));
 
     let mesh = Scripted::start(Script { unready: 1, ..Script::default() }, Options::default());
     let (code, out, err) = verified(&mesh, &[FRUIT], &["--wait", "0s", "--json"]);
@@ -75,6 +75,42 @@ fn once_an_expert_has_answered_nobody_is_waited_for() {
     let (code, out, _) = verified(&mesh, &[FRUIT, FRUIT, FRUIT], &["--wait", "1h"]);
     assert_eq!((code, mesh.questions()), (Some(1), 3), "{out}");
     assert!(out.contains("no live instance of fruit") && out.contains("1 of 3 right"), "{out}");
+}
+
+#[test]
+fn whoever_says_nothing_is_not_waited_for_without_an_end() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let file = questions(&[FRUIT]);
+    let router = format!("http://{address}");
+    let (code, out, err) =
+        said(&["verify", file.path().to_str().unwrap(), "--router", &router, "--wait", "0s", "--json"]);
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    let error = serde_json::from_str::<Value>(&err).unwrap()["error"].take();
+    let message = format!("{address} says nothing");
+    assert_eq!((&error["code"], &error["message"]), (&json!("DEADLINE_EXCEEDED"), &json!(message)), "{err}");
+
+    let mesh = Scripted::start(Script { mute: true, ..Script::default() }, Options::default());
+    let (code, out, _) = verified(&mesh, &[FRUIT], &["--deadline", "100ms"]);
+    assert_eq!(code, Some(1));
+    assert!(out.contains("no answer within 100ms") && out.contains("0 of 1 right"), "{out}");
+}
+
+#[test]
+fn a_signal_ends_it_in_good_order() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let file = questions(&[FRUIT]);
+    let router = format!("http://{}", silent.local_addr().unwrap());
+    for (signal, expected) in [("-TERM", 143), ("-INT", 130)] {
+        let mut verify = Command::new(env!("CARGO_BIN_EXE_consilium"))
+            .args(["verify", file.path().to_str().unwrap(), "--router", &router, "--wait", "60s"])
+            .spawn()
+            .unwrap();
+        // By then it is well under way.
+        let _connection = silent.accept().unwrap();
+        assert!(Command::new("kill").args([signal, &verify.id().to_string()]).status().unwrap().success());
+        assert_eq!(verify.wait().unwrap().code(), Some(expected));
+    }
 }
 
 #[test]

@@ -55,6 +55,9 @@ pub trait Registry: Send + Sync + Debug {
 /// vanishes, its card stays.
 #[async_trait]
 pub trait Registration: Send + Sync + Debug {
+    /// Returns once others can know of it: at once, unless the registry is elsewhere.
+    async fn announced(&self) {}
+
     /// Replaces what the instance says of itself: expert, version, instance and epoch stay as registered.
     ///
     /// # Errors

@@ -107,11 +107,18 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().wire).poll_flush(cx)
+        let this = self.get_mut();
+        this.check(cx)?;
+        Pin::new(&mut this.wire).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().wire).poll_shutdown(cx)
+        let this = self.get_mut();
+        if this.check(cx).is_err() {
+            // TLS says goodbye, which takes as long as the peer likes.
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut this.wire).poll_shutdown(cx)
     }
 }
 
@@ -173,5 +180,55 @@ impl AsyncWrite for Wire {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use futures::FutureExt as _;
+    use tokio::{io::AsyncWriteExt as _, net::TcpListener, task::yield_now};
+
+    use super::*;
+    use crate::{
+        metrics::Metrics,
+        tls::{Settings, Tls},
+    };
+
+    /// Both ends of a connection under TLS: the server's, and the one of a client that reads nothing.
+    async fn connected() -> (Wire, impl Sized) {
+        let dir = tempfile::TempDir::new().unwrap();
+        let own = rcgen::generate_simple_self_signed(["expert.test".to_owned()]).unwrap();
+        let (certificate, key) = (dir.path().join("tls.crt"), dir.path().join("tls.key"));
+        fs::write(&certificate, own.cert.pem()).unwrap();
+        fs::write(&key, own.signing_key.serialize_pem()).unwrap();
+        let (ca, certificate) = (Some(certificate.clone()), Some(certificate));
+        let settings = Settings { certificate, key: Some(key), ca, ..Settings::default() };
+        let tls = Tls::open(&settings, &Metrics::new()).unwrap();
+        let (server, client) = (tls.server().unwrap(), tls.client().unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (far, _) = listener.accept().await.unwrap();
+        let name = "expert.test".try_into().unwrap();
+        let (accepted, silent) = tokio::join!(server.accept(far, false), client.connect(name, near));
+        (Wire::Tls(Box::new(accepted.unwrap())), silent.unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_reads_nothing_does_not_hold_up_the_end() {
+        let (wire, _silent) = connected().await;
+        let (cut, gone) = (CancellationToken::new(), CancellationToken::new());
+        let mut connection = Connection::new(wire, &cut, &gone);
+        while connection.write(&[0; 16 << 10]).now_or_never().is_some() {
+            yield_now().await;
+        }
+        assert!(connection.flush().now_or_never().is_none() && connection.shutdown().now_or_never().is_none());
+        cut.cancel();
+        let flushed = connection.flush().now_or_never().expect("it does not wait for the peer");
+        assert_eq!(flushed.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+        connection.shutdown().now_or_never().expect("it does not wait for the peer").unwrap();
+        drop(connection);
+        assert!(gone.is_cancelled());
     }
 }

@@ -111,7 +111,8 @@ where
         // A task of its own: a handshake is a millisecond of arithmetic, and after an outage there are many at once.
         let mut greeting = JoinSet::new();
         greeting.spawn(async move { tls.accept(stream, http1).await });
-        match stop.run_until_cancelled(greeting.join_next()).await??.ok()? {
+        let greeted = stop.run_until_cancelled(greeting.join_next()).await??;
+        match greeted.unwrap_or(Err(tls::Handshake::Panicked)) {
             Ok(stream) => Some(Wire::Tls(Box::new(stream))),
             Err(error) => {
                 // Anybody who can reach the port can cause it: a number to watch, and a line for who looks for it.

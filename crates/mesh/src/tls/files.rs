@@ -1,12 +1,13 @@
 //! The bytes of certificates and keys, as they lie on the disk at one moment.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, Read},
     path::{Path, PathBuf},
 };
 
 use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
 use super::{Error, Problem, Settings};
 use crate::config::MAX_FILE_BYTES;
@@ -28,7 +29,8 @@ pub(super) struct Files {
 /// One of them.
 pub(super) struct Pem {
     pub(super) path: PathBuf,
-    pub(super) bytes: Vec<u8>,
+    /// They do not stay in memory: of a key, only what connections are made with does.
+    pub(super) bytes: Zeroizing<Vec<u8>>,
 }
 
 impl Files {
@@ -53,7 +55,7 @@ impl Files {
     pub(super) fn state(&self) -> State {
         let mut digest = Sha256::new();
         for file in [&self.certificate, &self.key, &self.client_ca, &self.ca] {
-            let bytes = file.as_ref().map_or(&[][..], |file| &file.bytes);
+            let bytes = file.as_ref().map_or(&[][..], |file| file.bytes.as_slice());
             digest.update((bytes.len() as u64).to_le_bytes());
             digest.update(bytes);
         }
@@ -61,8 +63,15 @@ impl Files {
     }
 }
 
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
+fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    // Before it is opened: of a pipe that would take until somebody writes into it.
+    let about = fs::metadata(path)?;
+    if !about.is_file() {
+        return Err(io::Error::other("no regular file"));
+    }
+    // Room for all of it from the beginning: a vector that grows leaves copies behind.
+    let room = usize::try_from(about.len().min(MAX_FILE_BYTES) + 1).unwrap_or_default();
+    let mut bytes = Zeroizing::new(Vec::with_capacity(room));
     File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(io::Error::other(format!("larger than {MAX_FILE_BYTES} bytes")));

@@ -7,7 +7,7 @@ use tokio_rustls::rustls::{
     client::WebPkiServerVerifier,
     crypto::{CryptoProvider, ring},
     pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject},
-    server::WebPkiClientVerifier,
+    server::{NoServerSessionStorage, WebPkiClientVerifier},
     sign::{CertifiedKey, SingleCertAndKey},
 };
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -62,6 +62,21 @@ impl Validity {
             _ => None,
         }
     }
+
+    /// What speaks against taking up the `new` certificates in the place of the `old` ones at `now`: those are good, and
+    /// these are not. Of authorities no date counts.
+    pub(super) fn worse(new: &[Self], old: &[Self], now: SystemTime) -> Result<(), Error> {
+        let own = |of: &[Self]| of.iter().copied().find(|of| of.setting == "certificate");
+        let wrong = own(new).and_then(|new| new.wrong(now));
+        let was_good = own(old).is_some_and(|old| old.wrong(now).is_none());
+        match wrong.filter(|_| was_good) {
+            Some(what) => {
+                let expected = "one that is good now, like the one before it";
+                Err(Error(vec![Problem { setting: "certificate", what: what.to_owned(), expected }]))
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 impl Material {
@@ -99,7 +114,7 @@ impl Material {
 /// # Errors
 /// Everything that is wrong with them.
 pub(crate) fn client(ca: &[u8], own: Option<(&[u8], &[u8])>) -> Result<Arc<ClientConfig>, Error> {
-    let pem = |bytes: &[u8]| Some(Pem { path: "PEM".into(), bytes: bytes.to_vec() });
+    let pem = |bytes: &[u8]| Some(Pem { path: "PEM".into(), bytes: bytes.to_vec().into() });
     let (certificate, key) = own.map_or((None, None), |(certificate, key)| (pem(certificate), pem(key)));
     let material = Material::of(&Files { certificate, key, client_ca: None, ca: pem(ca) })?;
     let problem = || Problem { setting: "ca", what: "missing".to_owned(), expected: CERTIFICATES };
@@ -198,6 +213,7 @@ impl Reading {
 
 fn server(own: &Arc<CertifiedKey>, client_ca: Option<Arc<RootCertStore>>) -> Result<ServerConfigs, rustls::Error> {
     let provider = provider();
+    let asks = client_ca.is_some();
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
     let builder = match client_ca {
         None => builder.with_no_client_auth(),
@@ -208,6 +224,11 @@ fn server(own: &Arc<CertifiedKey>, client_ca: Option<Arc<RootCertStore>>) -> Res
     };
     let mut grpc = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(own))));
     grpc.alpn_protocols = vec![H2.to_vec()];
+    if asks {
+        // Resuming a session looks at no certificate: who may call is asked of every connection.
+        grpc.session_storage = Arc::new(NoServerSessionStorage {});
+        grpc.send_tls13_tickets = 0;
+    }
     let mut web = grpc.clone();
     web.alpn_protocols.push(HTTP1.to_vec());
     Ok(ServerConfigs { grpc: Arc::new(grpc), web: Arc::new(web) })

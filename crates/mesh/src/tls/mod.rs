@@ -9,7 +9,7 @@ mod settings;
 
 use std::fmt;
 
-pub(crate) use self::material::client;
+pub(crate) use self::{current::Handshake, material::client};
 pub use self::{
     current::{Client, Server, Tls},
     settings::Settings,
@@ -22,7 +22,7 @@ pub struct Error(Vec<Problem>);
 /// One thing that is wrong with them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Problem {
-    /// `certificate`, `key`, `client_ca` or `ca`.
+    /// The key under `tls`.
     setting: &'static str,
     what: String,
     expected: &'static str,

@@ -3,11 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::{Error, Problem, files::Files, material::Material};
 use crate::config::Mistakes;
 
-/// Files in PEM. Without any, a process speaks plaintext.
+// What is wrong, and what is expected, where it is said more than once.
+const NEEDS_CA: &str = "means nothing where nobody is believed";
+const CA: &str = "tls.ca beside it";
+
+/// Files in PEM, and what is asked of experts. Without any file, a process speaks plaintext.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
@@ -22,6 +27,13 @@ pub struct Settings {
     /// Whose certificates to believe of those that this process calls. It shows them its own, where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<PathBuf>,
+    /// The name that every expert's certificate must have, whatever the records say that experts announce themselves by.
+    /// Without it, that is the record's `server_name`, or the host of its address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expert_name: Option<String>,
+    /// Calls experts that announce no TLS in plaintext although there is a `ca`: for as long as a mesh is on its way to TLS.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub plaintext_experts: bool,
 }
 
 impl Settings {
@@ -61,18 +73,32 @@ impl Settings {
             }
             (None, None) | (Some(_), Some(_)) => {}
         }
+        match (&self.expert_name, &self.ca) {
+            (Some(_), None) => add("expert_name", NEEDS_CA, CA),
+            (Some(name), Some(_)) if ServerName::try_from(name.as_str()).is_err() => {
+                add(
+                    "expert_name",
+                    &format!("{name:?} is no name"),
+                    "a DNS name or an IP address, for example experts.test",
+                );
+            }
+            (Some(_), Some(_)) | (None, _) => {}
+        }
+        if self.plaintext_experts && self.ca.is_none() {
+            add("plaintext_experts", NEEDS_CA, CA);
+        }
         problems
     }
 
     /// Each file with the name of its setting, where there is one.
     pub(super) fn files(&self) -> [(&'static str, Option<&Path>); 4] {
-        let Self { certificate, key, client_ca, ca } = self;
+        let Self { certificate, key, client_ca, ca, .. } = self;
         [("certificate", certificate), ("key", key), ("client_ca", client_ca), ("ca", ca)]
             .map(|(setting, path)| (setting, path.as_deref()))
     }
 
     fn files_mut(&mut self) -> [(&'static str, &mut Option<PathBuf>); 4] {
-        let Self { certificate, key, client_ca, ca } = self;
+        let Self { certificate, key, client_ca, ca, .. } = self;
         [("certificate", certificate), ("key", key), ("client_ca", client_ca), ("ca", ca)]
     }
 }

@@ -1,13 +1,14 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SerialNumber};
 use tempfile::TempDir;
-use tokio::net::TcpListener;
-use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio::{io::AsyncReadExt as _, net::TcpListener, sync::Semaphore};
+use tokio_rustls::rustls::{HandshakeKind, pki_types::CertificateDer};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::*;
@@ -57,6 +58,15 @@ impl Authority {
         fs::write(dir.join("tls.key"), key.serialize_pem()).unwrap();
     }
 
+    /// A certificate that is good from one year to another.
+    fn issue_for(&self, from: i32, until: i32) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new([NAME.to_owned()]).unwrap();
+        (params.not_before, params.not_after) = (rcgen::date_time_ymd(from, 1, 1), rcgen::date_time_ymd(until, 1, 1));
+        self.write("tls.crt", &params.signed_by(&key, &self.issuer).unwrap().pem());
+        self.write("tls.key", &key.serialize_pem());
+    }
+
     /// Of a process that serves, asks for certificates, and calls others.
     fn settings(&self) -> Settings {
         let mut settings = whole();
@@ -68,7 +78,13 @@ impl Authority {
 
 fn whole() -> Settings {
     let file = |name: &str| Some(PathBuf::from(name));
-    Settings { certificate: file("tls.crt"), key: file("tls.key"), client_ca: file("ca.crt"), ca: file("ca.crt") }
+    Settings {
+        certificate: file("tls.crt"),
+        key: file("tls.key"),
+        client_ca: file("ca.crt"),
+        ca: file("ca.crt"),
+        ..Settings::default()
+    }
 }
 
 fn wrong(authority: &Authority, mut settings: Settings) -> Vec<(String, String)> {
@@ -127,6 +143,9 @@ fn what_belongs_together_is_missed() {
     assert_eq!(paths(Settings { key: None, ..whole() }), ["tls.key"]);
     assert_eq!(paths(Settings { certificate: None, ..whole() }), ["tls.certificate"]);
     assert_eq!(paths(Settings { certificate: None, key: None, ..whole() }), ["tls.client_ca"]);
+    let unbelieving = Settings { ca: None, expert_name: Some(NAME.to_owned()), plaintext_experts: true, ..whole() };
+    assert_eq!(paths(unbelieving), ["tls.expert_name", "tls.plaintext_experts"]);
+    assert_eq!(paths(Settings { expert_name: Some("no name".to_owned()), ..whole() }), ["tls.expert_name"]);
     let nowhere = Settings { certificate: Some("none.crt".into()), ca: Some("none.crt".into()), ..whole() };
     assert_eq!(paths(nowhere), ["tls.certificate", "tls.ca"]);
 }
@@ -157,6 +176,17 @@ fn what_is_in_the_files_is_named_where_it_cannot_be_used() {
     authority.write("ca.crt", "");
     let paths: Vec<_> = wrong(&authority, whole()).into_iter().map(|(path, _)| path).collect();
     assert_eq!(paths, ["tls.client_ca", "tls.ca"], "both, although they are one file");
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_no_file_is_not_read() {
+    let authority = Authority::new();
+    for path in ["/dev/null", "."] {
+        let found = wrong(&authority, Settings { certificate: Some(path.into()), ..whole() });
+        let [(path, said)] = found.as_slice() else { panic!("{found:?}") };
+        assert!(path == "tls.certificate" && said.contains("no regular file"), "{path}: {said}");
+    }
 }
 
 #[test]
@@ -263,6 +293,130 @@ async fn a_channel_that_is_there_connects_anew_with_the_new_certificate() {
         assert_eq!(shown, expected);
         authority.issue(2);
         tls.look().await;
+        tls.look().await;
+    }
+}
+
+#[tokio::test]
+async fn files_that_still_change_are_not_taken_up() {
+    let authority = Authority::new();
+    let mut tls = Tls::open(&authority.settings(), &Metrics::new()).unwrap();
+    let (server, client) = (tls.server().unwrap(), tls.client().unwrap());
+    for serial in [2, 3] {
+        authority.issue(serial);
+        tls.look().await;
+        assert_eq!(shown(&server, &client).await, Ok((1, 1)));
+    }
+    tls.look().await;
+    assert_eq!(shown(&server, &client).await, Ok((3, 3)));
+}
+
+#[tokio::test]
+async fn a_good_certificate_is_not_replaced_by_one_that_is_not() {
+    let page = Metrics::new();
+    let authority = Authority::new();
+    let mut tls = Tls::open(&authority.settings(), &page).unwrap();
+    let (server, client) = (tls.server().unwrap(), tls.client().unwrap());
+    let failures = || sample(&page, "consilium_tls_reload_failures_total").unwrap();
+    for (at, (from, until)) in [(2001, 2002), (4001, 4002)].into_iter().enumerate() {
+        authority.issue_for(from, until);
+        tls.look().await;
+        tls.look().await;
+        assert_eq!(shown(&server, &client).await, Ok((1, 1)));
+        assert_eq!(failures(), i64::try_from(at).unwrap() + 1);
+    }
+    authority.issue(3);
+    tls.look().await;
+    tls.look().await;
+    assert_eq!(shown(&server, &client).await, Ok((3, 3)));
+
+    let of = |setting, not_after| material::Validity { setting, not_before: 0, not_after };
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
+    let worse = |new, old| material::Validity::worse(&[new], &[old], now).is_err();
+    assert!(worse(of("certificate", 999), of("certificate", 1000)));
+    assert!(!worse(of("certificate", 999), of("certificate", 998)), "neither is good");
+    assert!(!worse(of("ca", 999), of("ca", 1000)), "authorities are believed whatever their dates");
+}
+
+#[tokio::test]
+async fn who_must_show_a_certificate_shows_it_every_time() {
+    let authority = Authority::new();
+    for (client_ca, expected) in [(None, HandshakeKind::Resumed), (authority.settings().client_ca, HandshakeKind::Full)]
+    {
+        let settings = Settings { client_ca, ..authority.settings() };
+        let tls = Tls::open(&settings, &Metrics::new()).unwrap();
+        let (server, client) = (tls.server().unwrap(), tls.client().unwrap());
+        let mut kind = None;
+        for _ in 0..2 {
+            let (near, far) = tokio::io::duplex(64 << 10);
+            let (accepted, connected) =
+                tokio::join!(server.accept(far, false), client.connect(NAME.try_into().unwrap(), near));
+            let mut connected = connected.unwrap();
+            drop(accepted.unwrap());
+            // Tickets come after the handshake.
+            assert!(connected.read_u8().await.is_err());
+            kind = connected.get_ref().1.handshake_kind();
+        }
+        assert_eq!(kind, Some(expected));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn handshakes_wait_for_each_other_and_not_for_those_who_say_nothing() {
+    let authority = Authority::new();
+    let tls = Tls::open(&authority.settings(), &Metrics::new()).unwrap();
+    let (mut server, client) = (tls.server().unwrap(), tls.client().unwrap());
+    server.room = Arc::new(Semaphore::new(1));
+    let (_silent, far) = tokio::io::duplex(1024);
+    let nothing_said = server.accept(far, false);
+    tokio::pin!(nothing_said);
+    assert!(futures::poll!(&mut nothing_said).is_pending());
+    assert_eq!(shown(&server, &client).await, Ok((1, 1)));
+
+    let taken = server.room.acquire().await.unwrap();
+    let (near, far) = tokio::io::duplex(64 << 10);
+    let (accepted, connected) = tokio::join!(server.accept(far, false), client.connect(NAME.try_into().unwrap(), near));
+    assert!(matches!(accepted, Err(Handshake::Timeout)) && connected.is_err());
+    drop(taken);
+    assert_eq!(shown(&server, &client).await, Ok((1, 1)), "room is given back");
+    assert!(matches!(nothing_said.await, Err(Handshake::Timeout)));
+}
+
+#[tokio::test]
+async fn experts_are_called_as_the_router_wants_it_and_not_as_records_say() {
+    let authority = Authority::new();
+    let opened = |settings: &Settings| Tls::open(settings, &Metrics::new()).unwrap().client().unwrap();
+    let plain = record("labs", "a");
+    let refused = dial::instance(&plain, Some(&opened(&authority.settings())));
+    assert!(matches!(refused.unwrap_err(), dial::Error::Plaintext { .. }));
+    dial::instance(&plain, None).unwrap();
+    let migrating = Settings { plaintext_experts: true, ..authority.settings() };
+    dial::instance(&plain, Some(&opened(&migrating))).unwrap();
+
+    // The server has a certificate for NAME, and the record another name.
+    let server = Tls::open(&authority.settings(), &Metrics::new()).unwrap().server().unwrap();
+    for (expert_name, announced, is_known) in [
+        (None, NAME, true),
+        (None, "other.test", false),
+        (Some(NAME), "other.test", true),
+        (Some("other.test"), NAME, false),
+    ] {
+        let settings = Settings { expert_name: expert_name.map(str::to_owned), ..authority.settings() };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let record = Record { address, tls: true, server_name: announced.to_owned(), ..record("labs", "a") };
+        let channel = dial::instance(&record, Some(&opened(&settings))).unwrap();
+        let mut health = tonic_health::pb::health_client::HealthClient::new(channel);
+        let greeted = async {
+            let (stream, _) = listener.accept().await.unwrap();
+            server.accept(stream, false).await.is_ok()
+        };
+        let calls = async { while health.check(tonic_health::pb::HealthCheckRequest::default()).await.is_err() {} };
+        let greeted = tokio::select! {
+            greeted = greeted => greeted,
+            () = calls => panic!("nobody answers calls"),
+        };
+        assert_eq!(greeted, is_known, "{expert_name:?} {announced}");
     }
 }
 

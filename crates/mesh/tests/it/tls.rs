@@ -34,7 +34,7 @@ fn settings(dir: &Path, own: &CertifiedKey<KeyPair>, client_ca: Option<&Certifie
         certificate: write("tls.crt", own.cert.pem()),
         key: write("tls.key", own.signing_key.serialize_pem()),
         client_ca: client_ca.and_then(|ca| write("clients.crt", ca.cert.pem())),
-        ca: None,
+        ..Settings::default()
     }
 }
 

@@ -46,7 +46,6 @@ pub async fn run(args: Args) -> Result<(), Error> {
     };
     let telemetry = telemetry::start(&args.flags.log, logs::Format::Auto, &settings.traces, service, &options.metrics);
     let telemetry = telemetry.map_err(Error::Telemetry)?;
-    // On the heap, because everything that an expert is made of is in this future.
     let ran = Box::pin(secured(options, &settings, &args)).await;
     telemetry.stop().await;
     ran
@@ -85,7 +84,8 @@ async fn answer(options: Options, settings: &Settings, args: &Args) -> Result<()
 
     let store = StoreOptions { onnxruntime: Some(onnxruntime), metrics, ..StoreOptions::default() };
     let store = Store::open(store).map_err(unusable)?;
-    let ran = serve(options, ports, &store, registry, stop.asked.clone()).await;
+    // On the heap, because everything that an expert is made of is in this future.
+    let ran = Box::pin(serve(options, ports, &store, registry, stop.asked.clone())).await;
     if timeout(ENGINES_END, store.close()).await.is_err() {
         tracing::warn!("the engines were still busy at the end");
     }
@@ -113,7 +113,8 @@ async fn serve(
     let metrics = options.metrics.clone();
     let service = Service::new(options, ports.service, store.clone(), registry);
     // It stays until the very end: whoever probes can see how the instance leaves.
-    let admin = Admin::start(ports.admin, vec![service.readiness()], metrics).map_err(Error::Admin)?;
+    let admin =
+        Admin::start(ports.admin, vec![service.readiness(), service.announcement()], metrics).map_err(Error::Admin)?;
     let ran = crate::run(service, stop).await;
     admin.stop();
     ran.map_err(|error| Error::failed("the expert cannot serve", error))

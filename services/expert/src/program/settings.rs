@@ -150,8 +150,13 @@ impl Raw {
         }
         found.mistakes.extend(self.registry.check(file, base));
         found.mistakes.extend(self.traces.check(file));
-        if self.tls.ca.is_some() {
-            found.add("tls.ca", "means nothing to an expert".into(), "nothing here: experts call nobody");
+        let router_only = [
+            ("tls.ca", self.tls.ca.is_some()),
+            ("tls.expert_name", self.tls.expert_name.take().is_some()),
+            ("tls.plaintext_experts", std::mem::take(&mut self.tls.plaintext_experts)),
+        ];
+        for (path, _) in router_only.into_iter().filter(|(_, is_there)| *is_there) {
+            found.add(path, "means nothing to an expert".into(), "nothing here: experts call nobody");
         }
         found.mistakes.extend(self.tls.check(file, base));
         found.mistakes.into_result()?;
@@ -328,6 +333,8 @@ mod tests {
         let settings = load("models: models", &[]).unwrap();
         assert!(!settings.tls.is_served());
         assert_eq!(wrong("{models: models, tls: {certificate: none.crt, ca: ca.crt}}")[0], "tls.ca");
+        let wrong_here = wrong("{models: models, tls: {expert_name: a.test, plaintext_experts: true}}");
+        assert_eq!(wrong_here, ["tls.expert_name", "tls.plaintext_experts"], "each once");
         assert!(wrong("{models: models, tls: {certificate: none.crt}}").contains(&"tls.key".to_owned()));
     }
 

@@ -168,24 +168,25 @@ impl Watcher {
     async fn follow(&mut self) -> Ended {
         let mut statuses = match timeout(FIRST_WORD, self.open()).await {
             Ok(Ok((first, statuses))) => {
-                self.heard(said(first));
+                self.heard(said(first), None);
                 statuses
             }
             Ok(Err(status)) => {
                 let health = refused(&status);
-                self.heard(health);
+                self.heard(health, Some(&status));
                 return if health == Health::Serving { Ended::Unimplemented } else { Ended::Failed };
             }
             Err(_) => {
-                self.heard(Health::Unreachable);
+                self.heard(Health::Unreachable, None);
                 return Ended::Failed;
             }
         };
         loop {
             match statuses.message().await {
-                Ok(Some(status)) => self.heard(said(status)),
+                Ok(Some(status)) => self.heard(said(status), None),
                 end => {
-                    self.heard(ended(end.err().as_ref()));
+                    let error = end.err();
+                    self.heard(ended(error.as_ref()), error.as_ref());
                     return Ended::Heard;
                 }
             }
@@ -199,7 +200,8 @@ impl Watcher {
         Ok((first, statuses))
     }
 
-    fn heard(&mut self, now: Health) {
+    /// `error` is how that came out, where it was one.
+    fn heard(&mut self, now: Health, error: Option<&Status>) {
         let before = decode(self.vital.health.swap(now as u8, Ordering::Relaxed));
         if before == now {
             return;
@@ -214,7 +216,8 @@ impl Watcher {
         }
         // One that went after it had said so is no surprise.
         if now == Health::Unreachable && before != Health::NotServing {
-            tracing::warn!(%expert, %instance, before = before.as_str(), "an instance cannot be reached");
+            let (before, error) = (before.as_str(), error.map(why));
+            tracing::warn!(%expert, %instance, before, error, "an instance cannot be reached");
         } else {
             tracing::info!(%expert, %instance, before = before.as_str(), health = now.as_str(), "an instance changed");
         }
@@ -251,6 +254,14 @@ fn ended(status: Option<&Status>) -> Health {
 /// Whether a status was made here, of an error of the connection, and is no word of the server.
 fn broke(status: &Status) -> bool {
     std::error::Error::source(status).is_some()
+}
+
+/// What went wrong, in one line: with the connection, down to its cause, such as a certificate that is not believed. Of what a
+/// server says, the code alone.
+fn why(status: &Status) -> String {
+    let source = std::error::Error::source(status);
+    let causes: Vec<_> = std::iter::successors(source, |error| error.source()).map(ToString::to_string).collect();
+    if causes.is_empty() { status.code().description().to_owned() } else { causes.join(": ") }
 }
 
 #[cfg(test)]

@@ -104,7 +104,7 @@ pub(crate) fn is_live(instance: &Instance) -> bool {
 }
 
 impl Pool {
-    /// The pool after a change of the registry. An endpoint lives on as long as its instance keeps id, epoch and address:
+    /// The pool after a change of the registry. An endpoint lives on as long as its instance keeps id, epoch, address and what it says of TLS:
     /// the same address with a new epoch is a new process, which starts without history.
     pub(crate) fn next(&self, expert: &Expert, connect: &dyn Connect) -> Self {
         let now = Instant::now();
@@ -280,7 +280,10 @@ impl Endpoint {
 
     /// Whether this is the way to `instance` still.
     fn is_of(&self, instance: &Instance) -> bool {
-        (&self.instance.record.epoch, &self.instance.address) == (&instance.record.epoch, &instance.address)
+        fn way(of: &Instance) -> (&str, &str, bool, &str) {
+            (&of.record.epoch, &of.address, of.record.tls, &of.record.server_name)
+        }
+        way(&self.instance) == way(instance)
     }
 
     /// What its latency was sampled at last, seconds.

@@ -60,6 +60,14 @@ async fn a_failure_is_a_slow_sample_and_a_new_process_starts_without_it() {
     let unchanged = pool.next(&serving("1"), &SOUND);
     assert_eq!(share(&unchanged, "a"), 0, "a snapshot that leaves it alone leaves its history alone");
 
+    for (tls, server_name) in [(true, ""), (false, "a.test")] {
+        let (id, known) = instance("a", "1", State::Serving);
+        let record = Record { tls, server_name: server_name.to_owned(), ..known.record.clone() };
+        let changed = pool.next(&expert([(id.clone(), Arc::new(Instance { record, ..(*known).clone() }))]), &SOUND);
+        let [before, now] = [&pool, &changed].map(|pool| &pool.endpoints[&id].history);
+        assert!(!Arc::ptr_eq(before, now), "whoever is to be known otherwise is connected to anew");
+    }
+
     let restarted = pool.next(&serving("2"), &SOUND);
     drop(restarted.pick("1", &["b".to_owned()]).expect("a serves again"));
     let pick = restarted.pick("1", &["b".to_owned()]).expect("a serves again");

@@ -109,5 +109,7 @@ fn connections_grow_half_an_hour_old_unless_set_otherwise() {
 fn mistakes_of_the_certificates_come_with_the_others() {
     let mistakes = load(&format!("{ALONE}\nlisten: here\ntls: {{certificate: none.crt, ca: none.crt}}"));
     assert_eq!(paths(mistakes.expect_err("all wrong")), ["listen", "tls.key", "tls.certificate", "tls.ca"]);
+    let mistakes = load(&format!("{ALONE}\ntls: {{expert_name: a.test, plaintext_experts: true}}"));
+    assert_eq!(paths(mistakes.expect_err("both need a ca")), ["tls.expert_name", "tls.plaintext_experts"]);
     assert!(!load(ALONE).expect("nothing is wrong").tls.is_served());
 }

@@ -187,6 +187,12 @@ impl Registered {
 
 #[async_trait]
 impl Registration for Registered {
+    async fn announced(&self) {
+        let mut progress = self.progress.clone();
+        // An announcer that has ended has nobody to tell any longer.
+        let _ = progress.wait_for(|done| *done != Done::Nothing).await;
+    }
+
     async fn update(&self, mut record: Record) -> Result<(), Error> {
         record.check(&self.card)?;
         let registered = self.wanted.borrow().record.clone();

@@ -133,6 +133,18 @@ async fn nobody_is_watched_without_a_monitor_or_after_the_stop() {
     }
 }
 
+#[tokio::test]
+async fn why_a_connection_came_to_nothing_is_said_down_to_its_cause() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = nobody.local_addr().expect("a bound port has an address").to_string();
+    drop(nobody);
+    let channel = dial::channel(&dial::Target::plain(&address)).expect("the address is one");
+    let failed = HealthClient::new(channel).check(HealthCheckRequest::default()).await.expect_err("nobody is there");
+    assert!(why(&failed).to_lowercase().contains("connection refused"), "{}", why(&failed));
+    let said = why(&Status::internal("what somebody asked"));
+    assert!(!said.is_empty() && !said.contains("asked"), "{said}");
+}
+
 #[test]
 fn what_a_server_says_is_told_from_what_happens_to_the_connection() {
     let said_by_server = |code| Status::new(code, "");
