@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-observability build cli demo up test conformance faults telemetry bench lint fmt clean
+.PHONY: help setup setup-observability setup-deploy build cli demo up test conformance faults telemetry image chart k8s bench lint fmt clean
 
 MESH ?= meshes/clinic/mesh.yaml
 FAULT ?=
@@ -20,6 +20,9 @@ setup: ## Install what is needed and build the models; does nothing when nothing
 setup-observability: setup ## Build what looks at a mesh from outside in its tests: Prometheus with promtool, Jaeger, the linter of dashboards.
 	@scripts/setup prometheus jaeger dashboard-linter telemetry-python sloth
 
+setup-deploy: setup ## Install what images and chart are made and tested with: CycloneDX, Helm 4, Kubernetes' schemas, and Helm 3 where there is Go.
+	@scripts/setup image helm helm3
+
 build: cli ## Build the command line tool and the programs of a mesh.
 	@cargo build --locked -p consilium-router -p consilium-expert
 
@@ -34,7 +37,7 @@ demo: cli ## Start the clinic mesh in one process, ask it its demo questions, ch
 up: cli ## Start a mesh in one process and keep it running (MESH=path/to/mesh.yaml).
 	@$(CONSILIUM) up $(MESH)
 
-test: setup-observability ## Run every test there is.
+test: setup-observability setup-deploy ## Run every test there is.
 	@scripts/test
 
 # Both steps build the whole workspace, although the second one needs a part of it: cargo chooses the features of shared
@@ -51,16 +54,30 @@ telemetry: setup-observability ## Traces, metrics, rules and dashboards against 
 	@cargo test --workspace --locked --no-run
 	@cargo test --workspace --locked --test telemetry -- $(TRIAL)
 
+image: ## Build the images without a container engine, from Debian's packages: archives in target/image.
+	@scripts/setup python protoc onnxruntime models image
+	@cargo build --release --locked -p consilium-router -p consilium-expert -p consilium-cli
+	@.tools/image/bin/python deploy/image/build.py
+
+chart: build ## Lint, render, validate and unit-test the Helm chart with real Helms.
+	@scripts/setup helm helm3
+	@.tools/helm/bin/python -m pytest -q tests/chart
+
+# With KUBECONFIG set it is that cluster, which has to be able to pull the images; otherwise a node of our own.
+k8s: image ## Install the chart on a real Kubernetes node, brought up here, and change and break things under load.
+	@scripts/setup helm4 etcd load grpcurl python-client $(if $(KUBECONFIG),,containers kubernetes coredns)
+	@.venv/bin/python -m pytest tests/k8s
+
 bench: setup ## Measure, in release builds: a router with a thousand instances; the way of tensors through it; what being watched costs (BENCH=registry, inference or telemetry).
 	@cargo build --workspace --locked --release --bins $(addprefix --bench ,$(BENCH))
 	@for bench in $(BENCH); do cargo bench --workspace --locked --bench $$bench; done
 
-lint: setup-observability ## Formatting, clippy, buf, dashboards, and what each client's language has; warnings are errors.
+lint: setup-observability setup-deploy ## Formatting, clippy, buf, dashboards, and what each client's language has; warnings are errors.
 	@cargo fmt --all --check
 	@cargo clippy --workspace --all-targets --locked -- -D warnings
 	@cd proto && npx --no-install buf lint && npx --no-install buf breaking --against released.binpb
 	@scripts/generate --check
-	@.venv/bin/ruff check models tests/conformance tests/telemetry deploy
+	@.venv/bin/ruff check models tests/conformance tests/telemetry tests/image tests/chart tests/k8s deploy helm
 	@scripts/lint-dashboards
 	@scripts/lint-clients
 
@@ -68,4 +85,5 @@ fmt: ## Format the Rust code.
 	@cargo fmt --all
 
 clean: ## Remove everything that was built or installed into this folder.
+	@[ ! -e target/k8s ] || python3 tests/k8s/node.py down
 	@rm -rf target .venv .tools models/build proto/node_modules clients/{node,web}/{node_modules,dist,build} clients/java/target
