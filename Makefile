@@ -21,7 +21,7 @@ setup-observability: setup ## Build what looks at a mesh from outside in its tes
 	@scripts/setup prometheus jaeger dashboard-linter telemetry-python sloth
 
 setup-deploy: setup ## Install what images and chart are made and tested with: CycloneDX, Helm 4, Kubernetes' schemas, and Helm 3 where there is Go.
-	@scripts/setup image helm helm3
+	@scripts/setup image runc helm helm3
 
 build: cli ## Build the command line tool and the programs of a mesh.
 	@cargo build --locked -p consilium-router -p consilium-expert
