@@ -100,7 +100,7 @@ impl Practice {
         // Nobody here serves TLS. The router shows until when its authority is good all the same.
         let ca = dir.path().join("ca.crt");
         files::write(&ca, &Authority::new().pem());
-        command.arg("--set").arg(format!("tls.ca={}", ca.display()));
+        command.arg("--set").arg(format!("tls.ca={}", ca.display())).args(["--set", "tls.plaintext_experts=true"]);
         let page_port = free_port();
         command.arg("--set").arg(format!("web.origins=[http://127.0.0.1:{page_port}]"));
         let router = Router::new(Process::listening("router", command, logs).await).await;

@@ -98,10 +98,11 @@ fn whoever_says_nothing_is_not_waited_for_without_an_end() {
 
 #[test]
 fn a_signal_ends_it_in_good_order() {
-    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let file = questions(&[FRUIT]);
-    let router = format!("http://{}", silent.local_addr().unwrap());
     for (signal, expected) in [("-TERM", 143), ("-INT", 130)] {
+        // One for each: the first may leave connections behind that nobody has taken.
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let router = format!("http://{}", silent.local_addr().unwrap());
         let mut verify = Command::new(env!("CARGO_BIN_EXE_consilium"))
             .args(["verify", file.path().to_str().unwrap(), "--router", &router, "--wait", "60s"])
             .spawn()
