@@ -9,7 +9,7 @@ What the pods of router, experts and etcd have in common. The argument is a map:
 {{- define "consilium.podPlace" -}}
 {{- $values := .root.Values }}
 automountServiceAccountToken: false
-{{- /* A Service called consilium would put CONSILIUM_PORT=tcp://… into every pod, and the programs read CONSILIUM_…. */}}
+{{- /* Seven variables for each Service of the namespace, which nobody reads: the programs pass over CONSILIUM_PORT=tcp://…. */}}
 enableServiceLinks: false
 {{- $account := default (dict "create" true) .of.serviceAccount }}
 serviceAccountName: {{ include "consilium.serviceAccountName" (dict "account" $account "name" .name) | quote }}

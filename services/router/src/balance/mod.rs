@@ -104,8 +104,8 @@ pub(crate) fn is_live(instance: &Instance) -> bool {
 }
 
 impl Pool {
-    /// The pool after a change of the registry. An endpoint lives on as long as its instance keeps id, epoch, address and what it says of TLS:
-    /// the same address with a new epoch is a new process, which starts without history.
+    /// The pool after a change of the registry. An endpoint lives on as long as its instance keeps id, epoch, address and what
+    /// it says of TLS: the same address with a new epoch is a new process, which starts without history.
     pub(crate) fn next(&self, expert: &Expert, connect: &dyn Connect) -> Self {
         let now = Instant::now();
         let typical = LazyCell::new(|| median_latency(self.endpoints.values(), now));
