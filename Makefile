@@ -8,7 +8,7 @@ MESH ?= meshes/clinic/mesh.yaml
 FAULT ?=
 CLIENT ?=
 TRIAL ?=
-BENCH ?= registry inference telemetry
+BENCH ?= registry inference telemetry gate
 CONSILIUM := target/debug/consilium
 
 help: ## Show what there is.
@@ -68,7 +68,7 @@ k8s: image ## Install the chart on a real Kubernetes node, brought up here, and 
 	@scripts/setup helm4 etcd load grpcurl python-client $(if $(KUBECONFIG),,containers kubernetes coredns)
 	@.venv/bin/python -m pytest tests/k8s
 
-bench: setup ## Measure, in release builds: a router with a thousand instances; the way of tensors through it; what being watched costs (BENCH=registry, inference or telemetry).
+bench: setup ## Measure, in release builds: a router with a thousand instances; the way of tensors through it; what being watched costs; the gate (BENCH=registry, inference, telemetry or gate).
 	@cargo build --workspace --locked --release --bins $(addprefix --bench ,$(BENCH))
 	@for bench in $(BENCH); do cargo bench --workspace --locked --bench $$bench; done
 

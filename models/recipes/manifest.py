@@ -15,12 +15,14 @@ from typing import Any
 
 import onnx
 from onnx import TensorProto
+from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer
 
 SCHEMA = 1
 FILE = "manifest.json"
 MODEL = "model.onnx"
 TOKENIZER = "tokenizer.json"
+TOKENS = "tokens.safetensors"
 
 # Names of the Open Inference Protocol.
 DATATYPES = {
@@ -125,17 +127,22 @@ def describe(directory: Path, about: About) -> dict[str, Any]:
     problems += found
 
     text = (directory / TOKENIZER).is_file()
+    table = text and (directory / TOKENS).is_file()
+    listed = [MODEL, *([TOKENIZER] if text else []), *([TOKENS] if table else []), *external]
     manifest: dict[str, Any] = {
         "schema": SCHEMA,
         "name": about.name,
         "version": about.version,
         "kind": "text" if text else "tensors",
         "model": MODEL,
-        "files": [entry(directory, name) for name in (MODEL, *([TOKENIZER] if text else []), *external)],
+        "files": [entry(directory, name) for name in listed],
     }
     if text:
         manifest["tokenizer"], found = _tokenizer(directory, about)
         problems += found + _text_problems(inputs, outputs)
+    if table:
+        manifest["tokens"], found = _tokens(directory, manifest["tokenizer"].get("vocab_size"))
+        problems += found
     manifest["inputs"] = inputs
     manifest["outputs"] = outputs
     if about.labels:
@@ -222,6 +229,23 @@ def _tokenizer(directory: Path, about: About) -> tuple[dict[str, Any], list[str]
         "vocab_size": tokenizer.get_vocab_size(with_added_tokens=True),
         "pad_id": pad_id,
     }, problems
+
+
+def _tokens(directory: Path, vocabulary: int | None) -> tuple[dict[str, Any], list[str]]:
+    """The table of one vector a token: `rows` I8 [tokens, columns] and `scales` F32 [tokens]."""
+    try:
+        with safe_open(directory / TOKENS, "numpy") as file:
+            tensors = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+            found = {name: (part.get_dtype(), part.get_shape()) for name, part in tensors.items()}
+    except (SafetensorError, OSError) as error:
+        return {}, [f"{TOKENS} cannot be read: {error}"]
+    rows, columns = next((shape for _, shape in found.values() if len(shape) == 2), (0, 0))
+    problems = []
+    if found != {"rows": ("I8", [rows, columns]), "scales": ("F32", [rows])}:
+        problems.append(f"{TOKENS} has {found}; expected rows I8 [n, m] and scales F32 [n]")
+    elif rows != vocabulary:
+        problems.append(f"{TOKENS} has {rows} rows and {TOKENIZER} {vocabulary} tokens")
+    return {"file": TOKENS, "rows": rows, "columns": columns}, problems
 
 
 def _text_problems(inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> list[str]:

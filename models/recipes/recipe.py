@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 # Every recipe uses these; a new version of any of them may change the bytes that come out.
-PACKAGES = ("numpy", "onnx", "onnxruntime", "tokenizers")
+PACKAGES = ("numpy", "onnx", "onnxruntime", "safetensors", "tokenizers")
 SHARED_MODULES = ("recipes.graph", "recipes.manifest", "recipes.proofs", "recipes.text")
 STAMP = ".inputs"
 LOCK = ".lock"

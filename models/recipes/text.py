@@ -33,8 +33,12 @@ class TextModel:
 
     def run(self, texts: Sequence[str], batch: int = BATCH) -> dict[str, np.ndarray]:
         """Every output as rows [texts, n], in the order of `texts`."""
-        rows = {name: [np.empty(0)] * len(texts) for name in self._outputs}
-        for chosen, ids, mask in self.batches(texts, batch):
+        return self.run_ids(self.encode(texts), batch)
+
+    def run_ids(self, encoded: Sequence[Sequence[int]], batch: int = BATCH) -> dict[str, np.ndarray]:
+        """The same for texts that are token ids already, special tokens included."""
+        rows = {name: [np.empty(0)] * len(encoded) for name in self._outputs}
+        for chosen, ids, mask in self._batches(encoded, batch):
             answers = self._session.run(self._outputs, {"input_ids": ids, "attention_mask": mask})
             for name, values in zip(self._outputs, answers, strict=True):
                 for index, row in zip(chosen, values, strict=True):
@@ -43,8 +47,16 @@ class TextModel:
 
     def batches(self, texts: Sequence[str], batch: int = BATCH) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
         """Which of `texts` run together, their token ids and their mask; texts of like length are together."""
-        encoded = [encoding.ids for encoding in self.tokenizer.encode_batch(list(texts))]
-        order = sorted(range(len(texts)), key=lambda index: len(encoded[index]))
+        return self._batches(self.encode(texts), batch)
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids with special tokens, cut to what the model takes."""
+        return [encoding.ids for encoding in self.tokenizer.encode_batch(list(texts))]
+
+    def _batches(
+        self, encoded: Sequence[Sequence[int]], batch: int
+    ) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
+        order = sorted(range(len(encoded)), key=lambda index: len(encoded[index]))
         for start in range(0, len(order), batch):
             chosen = order[start : start + batch]
             yield chosen, *self.pad([encoded[index] for index in chosen])

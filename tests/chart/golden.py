@@ -6,7 +6,7 @@ import hashlib
 from typing import Any
 
 # Longer texts are known by their hash: knowledge and dashboards stand elsewhere in this repository.
-LONG = 2_000
+LONG = 4_000
 
 
 def same_each_time(it: Any) -> Any:

@@ -44,6 +44,13 @@ def test_the_example_is_the_clinic_file_by_file() -> None:
             assert text == (folder / file).read_text(encoding="utf-8")
         named = {it for it in [settings["examples"], settings["task"].get("knowledge")] if it}
         assert named == files.keys()
+    gate = mesh["gate"]
+    said = [gate.get(key) for key in ("background", "validation", "probes")]
+    said += [dimension.get("examples") for dimension in gate["dimensions"].values()]
+    assert found["meshFiles"].keys() == {it for it in said if it}
+    assert {"background.txt", "audience.jsonl"} <= found["meshFiles"].keys()
+    for file, text in found["meshFiles"].items():
+        assert text == (example.MESH / file).read_text(encoding="utf-8")
     assert found["test"]["questions"] == (example.MESH / "demo.jsonl").read_text(encoding="utf-8")
 
 

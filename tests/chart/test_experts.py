@@ -24,6 +24,8 @@ NEW: Json = {
     "files": {"examples.txt": "Why do my eyes hurt?\n"},
 }
 
+CLINIC = ["care-coordination", "clinical-documentation", "diagnostic-reasoning", "drug-interactions", "general"]
+
 WATCHED = {"metrics": {"podMonitor": {"enabled": True}, "prometheusRule": {"enabled": True}}}
 
 
@@ -85,7 +87,7 @@ def test_null_takes_a_default_away(render: Render) -> None:
     assert limits == {"memory": "1Gi"}
 
 
-@pytest.mark.parametrize("name", ["care-coordination", "diagnostic-reasoning", "drug-interactions", "general"])
+@pytest.mark.parametrize("name", CLINIC)
 def test_nothing_is_left_of_an_expert_that_is_not_enabled(render: Render, name: str) -> None:
     fallback = "general" if name != "general" else "care-coordination"
     values = {**WATCHED, "mesh": {"gate": {"fallback": fallback}}}
@@ -126,6 +128,7 @@ def checksums(objects: Objects) -> dict[str, str]:
 
 CHANGES: list[tuple[Json, set[str]]] = [
     ({"mesh": {"gate": {"top_k": 2}}}, {"router"}),
+    ({"meshFiles": {"background.txt": "Which tyres does my car need?\n"}}, {"router"}),
     ({"experts": {"general": {"files": {"examples.txt": "How are you?\n"}}}}, {"general"}),
     # Knowledge is read again by those that run.
     ({"experts": {"general": {"files": {"knowledge.jsonl": "{}\n"}}}}, set()),
@@ -138,11 +141,11 @@ CHANGES: list[tuple[Json, set[str]]] = [
     ({"test": {"questions": "{}\n"}}, set()),
     (
         {"etcd": {"replicas": 3, "persistence": {"enabled": True}}},
-        {"router", "care-coordination", "diagnostic-reasoning", "drug-interactions", "general"},
+        {"router", *CLINIC},
     ),
     (
         {"traces": {"endpoint": "http://collector:4317"}},
-        {"router", "care-coordination", "diagnostic-reasoning", "drug-interactions", "general"},
+        {"router", *CLINIC},
     ),
 ]
 
@@ -150,7 +153,7 @@ CHANGES: list[tuple[Json, set[str]]] = [
 @pytest.mark.parametrize(("change", "touched"), CHANGES, ids=lambda it: str(it)[:60])
 def test_a_checksum_changes_where_the_configuration_does(render: Render, change: Json, touched: set[str]) -> None:
     before, after = checksums(render()), checksums(render(change))
-    assert len(before) == 5
+    assert len(before) == 6
     assert {name.removeprefix("consilium-") for name in before if before[name] != after[name]} == touched
 
 
@@ -194,6 +197,18 @@ def test_a_file_is_what_values_say_to_its_end(render: Render) -> None:
     assert {name: data[name] for name in files} == files
 
 
+def test_files_of_the_mesh_lie_beside_it_and_each_is_replaced_or_joined_by_its_name(render: Render) -> None:
+    before = render().get("ConfigMap", "consilium-router")["data"]
+    said = {"background.txt": "&<one>\n\n two \n", "dialects.jsonl": "{}"}
+    after = render({"meshFiles": said}).get("ConfigMap", "consilium-router")["data"]
+    assert before.keys() >= {"mesh.yaml", "background.txt", "audience.jsonl"}
+    assert after == {**before, **said}
+    own = ci_values("own-mesh")
+    alone = render(own).get("ConfigMap", "consilium-router")["data"]
+    assert alone.keys() == {"mesh.yaml"}
+    assert render({**own, "meshFiles": said}).get("ConfigMap", "consilium-router")["data"] == {**alone, **said}
+
+
 def test_keda_asks_for_a_metric_that_routers_have(render: Render) -> None:
     objects = render(ci_values("autoscaling-keda"), namespace="ward")
     it = objects.get("ScaledObject", "consilium-diagnostic-reasoning")
@@ -224,9 +239,9 @@ def test_keda_counts_for_each_entry_of_an_expert_its_own_instances(render: Rende
 def test_a_hundred_and_fifty_experts_render_in_one_go(render: Render) -> None:
     experts = {f"expert-{number:03}": NEW for number in range(150)}
     objects = render({**WATCHED, "experts": experts})
-    assert len(objects.of("Deployment")) == 150 + 4 + 1
+    assert len(objects.of("Deployment")) == 150 + 5 + 1
     assert len(objects.by_key()) == len(objects.all)
-    assert len(objects.of("PodMonitor")) == 150 + 4 + 2
+    assert len(objects.of("PodMonitor")) == 150 + 5 + 2
 
 
 def test_names_of_experts_do_not_run_into_others(render: Render) -> None:

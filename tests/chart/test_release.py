@@ -249,8 +249,11 @@ def test_policies_let_in_who_belongs_there(render: Render) -> None:
         return {where for where, template in templates.items() if any(selects(each, template) for each in labels)}
 
     experts = {
-        f"Deployment/consilium-{name}"
-        for name in ("care-coordination", "diagnostic-reasoning", "drug-interactions", "general")
+        "Deployment/consilium-care-coordination",
+        "Deployment/consilium-clinical-documentation",
+        "Deployment/consilium-diagnostic-reasoning",
+        "Deployment/consilium-drug-interactions",
+        "Deployment/consilium-general",
     }
     router = {"Deployment/consilium-router"}
     assert who("consilium-experts", 7700) == router

@@ -3,9 +3,9 @@
 use consilium_proto::v1;
 use consilium_tests::{Behaviour, Mesh, question};
 
-/// A decision without what differs from call to call.
+/// A decision without what differs from call to call: how long it took, and whether the text was asked before.
 fn timeless(decision: Option<v1::Decision>) -> v1::Decision {
-    v1::Decision { elapsed: None, ..decision.expect("there is a decision") }
+    v1::Decision { elapsed: None, gate_tier: String::new(), ..decision.expect("there is a decision") }
 }
 
 #[tokio::test]

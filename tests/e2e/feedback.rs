@@ -224,7 +224,7 @@ async fn that_a_question_should_have_been_answered_is_worth_knowing() {
 #[tokio::test]
 async fn only_whose_answer_was_given_is_credited_with_it() {
     let dir = TempDir::new().expect("a temporary directory can be made");
-    let settings = format!("gate: {{top_k: 2, min_confidence: 0.0}}\n{}", section(dir.path()));
+    let settings = format!("gate: {{top_k: 2, min_confidence: 0.0, floor: 0.0}}\n{}", section(dir.path()));
     let mesh = Mesh::start(&settings).await;
     let _first = mesh.script("oracle", Behaviour::Answer).await;
     let second = mesh.script("augur", Behaviour::Answer).await;

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod cancellation;
+mod cascade;
 mod deadline;
 mod dispatch;
 mod drain;
@@ -12,8 +13,10 @@ mod fallback;
 mod feedback;
 mod join_and_leave;
 mod metrics_page;
+mod newcomer;
 mod observe;
 mod refusal;
+mod reload;
 mod retry;
 mod stream;
 mod unavailable;

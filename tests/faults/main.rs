@@ -9,6 +9,7 @@
 mod etcd_history;
 mod kill;
 mod lease;
+mod newcomers;
 mod outage;
 mod pause;
 mod rolling;
@@ -32,9 +33,10 @@ const COMMAND: &str = "make faults";
 fn main() -> ExitCode {
     let arguments = Arguments { test_threads: Some(1), ..Arguments::from_args() };
     let report = Arc::new(Mutex::new(Report::default()));
-    let scenarios: [(&'static str, Scenario); 15] = [
+    let scenarios: [(&'static str, Scenario); 16] = [
         ("an_instance_is_killed", |scene| Box::pin(kill::an_instance_is_killed(scene))),
         ("all_instances_are_replaced_one_by_one", |scene| Box::pin(rolling::all_instances_are_replaced(scene))),
+        ("new_subjects_join", |scene| Box::pin(newcomers::new_subjects_join(scene))),
         ("an_instance_hangs", |scene| Box::pin(pause::an_instance_hangs(scene))),
         ("an_instance_hangs_until_its_lease_runs_out", |scene| Box::pin(pause::until_its_lease_runs_out(scene))),
         ("etcd_is_away", |scene| Box::pin(outage::etcd_is_away(scene))),

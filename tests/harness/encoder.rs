@@ -6,7 +6,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use consilium_gate::{EncodeError, Encoder};
+use consilium_gate::{EncodeError, Encoded, Encoder};
 use tokio::time::Instant;
 
 const SIZE: usize = 512;
@@ -21,7 +21,7 @@ impl Encoder for Words {
         "words"
     }
 
-    async fn encode(&self, text: &str, _: Instant) -> Result<Vec<f32>, EncodeError> {
+    async fn encode(&self, text: &str, _: Instant) -> Result<Encoded, EncodeError> {
         if text.starts_with("hold") {
             std::future::pending::<()>().await;
         }
@@ -33,6 +33,6 @@ impl Encoder for Words {
         }
         // A text without words has a direction too, and one that no other text has.
         vector[0] += 0.01;
-        Ok(vector)
+        Ok(vector.into())
     }
 }

@@ -54,13 +54,17 @@ impl Mesh {
 
     /// The same under a name of its own.
     pub async fn named(name: &str, settings: &str) -> Self {
+        Self::over(Arc::new(MemoryRegistry::new(name)), settings).await
+    }
+
+    /// The same over a registry that is there already.
+    pub async fn over(registry: Arc<MemoryRegistry>, settings: &str) -> Self {
         let dir = TempDir::new().expect("a temporary directory can be made");
-        let config = config(dir.path(), name, settings);
+        let config = config(dir.path(), registry.mesh(), settings);
         let store = Store::open(StoreOptions { onnxruntime: Some(onnxruntime()), ..StoreOptions::default() })
             .expect("ONNX Runtime loads");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let address = listener.local_addr().expect("a bound port has an address");
-        let registry = Arc::new(MemoryRegistry::new(name));
         let metrics = Metrics::new();
         let readiness = Readiness::new("router");
         let parts = router::Parts {
@@ -90,6 +94,18 @@ impl Mesh {
         }
     }
 
+    /// Writes the mesh's file anew, as whoever runs it would: whole, beside the old one, then in its place.
+    pub fn rewrite(&self, settings: &str) {
+        let beside = self.dir.path().join("mesh.yaml.new");
+        std::fs::write(&beside, yaml(self.registry.mesh(), settings)).expect("a temporary file can be written");
+        std::fs::rename(&beside, self.dir.path().join("mesh.yaml")).expect("a temporary file can be moved");
+    }
+
+    /// Where the mesh's files and those of its experts are.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// A mesh with the two experts `labs` and `pharmacy`, `general` as the fallback, and the dimension `audience`.
     pub async fn of_three() -> (Self, Vec<expert::Handle>) {
         let mesh = Self::start(
@@ -109,6 +125,7 @@ impl Mesh {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let mut options = expert::Options::new(config, models().join("fixtures"));
         options.drain.settle = Duration::ZERO;
+        options.metrics = self.metrics.clone();
         let registry = Arc::clone(&self.registry) as Arc<dyn Registry>;
         let service = expert::Service::new(options, listener, self.store.clone(), registry);
         let handle = service.start().await.expect("a test expert starts");
@@ -162,6 +179,38 @@ impl Mesh {
         self.client.clone().explain(request).await.map(tonic::Response::into_inner)
     }
 
+    /// The router's decision on `text` once it is as wanted. Asks again and again: what is set while a mesh runs holds soon,
+    /// and nobody says when.
+    pub async fn decides(&self, text: &str, wanted: impl Fn(&v1::Decision) -> bool) -> v1::Decision {
+        let asking = async {
+            loop {
+                let explained = self.explain(question(text)).await.expect("the mesh explains");
+                let decision = explained.decision.expect("an explanation has a decision");
+                if wanted(&decision) {
+                    return decision;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, asking).await.expect("the gate came to what the test waits for")
+    }
+
+    /// The number at the end of the line of the metrics page that begins like this; 0 where there is none.
+    pub fn count(&self, sample: &str) -> u64 {
+        let page = self.metrics.encode();
+        let line = page.lines().find_map(|line| line.strip_prefix(sample)?.split_whitespace().next());
+        line.map_or(0, |number| number.parse().expect("a count is a number"))
+    }
+
+    /// Returns once the line says this number.
+    pub async fn counts(&self, sample: &str, number: u64) {
+        let counting = async {
+            while self.count(sample) != number {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, counting).await.expect("it was counted");
+    }
+
     /// Tells the router to stop; [`Mesh::stopped`] waits for it.
     pub fn begin_stop(&self) {
         self.stop.cancel();
@@ -186,9 +235,12 @@ fn config(dir: &Path, name: &str, settings: &str) -> router::Config {
     let file = dir.join("mesh.yaml");
     // The experts are started by the tests; one file is named because a mesh names its experts.
     std::fs::write(dir.join("none.yaml"), "").expect("a temporary file can be written");
-    let yaml = format!("name: {name}\nmodels: .\nexperts: [none.yaml]\nsettle: 0s\ngrace: 5s\n{settings}\n");
-    std::fs::write(&file, yaml).expect("a temporary file can be written");
+    std::fs::write(&file, yaml(name, settings)).expect("a temporary file can be written");
     let overlay = Overlay { set: vec!["gate.encoder=words".into()], ..Overlay::default() };
     router::Config::load(&file, &overlay)
         .unwrap_or_else(|mistakes| panic!("the settings of a test are right: {mistakes}"))
+}
+
+fn yaml(name: &str, settings: &str) -> String {
+    format!("name: {name}\nmodels: .\nexperts: [none.yaml]\nsettle: 0s\ngrace: 5s\n{settings}\n")
 }

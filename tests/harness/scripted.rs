@@ -35,6 +35,8 @@ use uuid::Uuid;
 #[derive(Debug, Clone)]
 pub enum Behaviour {
     Answer,
+    /// Answers, and says that it is so sure.
+    Sure(f64),
     /// Answers with what it received, a line for each thing that was said.
     Mirror,
     /// Answers once [`Scripted::release`] is called.
@@ -207,6 +209,13 @@ impl Shared {
             Behaviour::Fail(status) | Behaviour::Break(_, status) => Err(status),
             Behaviour::Stumble(status, stumbled) if stumbled.is_first(context) => Err(status),
             Behaviour::Answer | Behaviour::Stream(_) | Behaviour::Stumble(..) => Ok(self.answer()),
+            Behaviour::Sure(confidence) => {
+                let mut response = self.answer();
+                if let Some(answer) = &mut response.answer {
+                    answer.confidence = Some(confidence);
+                }
+                Ok(response)
+            }
             Behaviour::Mirror => Ok(self.say(mirror::told(query, context))),
             Behaviour::Hold => {
                 self.running.fetch_add(1, Ordering::AcqRel);
@@ -237,9 +246,12 @@ impl ExpertService for Shared {
         let (pieces, breaks) = match behaviour {
             Behaviour::Stream(pieces) => (pieces, false),
             Behaviour::Break(pieces, _) => (pieces, true),
-            Behaviour::Answer | Behaviour::Mirror | Behaviour::Hold | Behaviour::Fail(_) | Behaviour::Stumble(..) => {
-                (Vec::new(), false)
-            }
+            Behaviour::Answer
+            | Behaviour::Sure(_)
+            | Behaviour::Mirror
+            | Behaviour::Hold
+            | Behaviour::Fail(_)
+            | Behaviour::Stumble(..) => (Vec::new(), false),
         };
         let v1::StreamInferRequest { query, context, .. } = request.into_inner();
         let end = self.act(&query.unwrap_or_default(), &context.unwrap_or_default()).await;

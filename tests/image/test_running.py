@@ -67,7 +67,7 @@ def test_there_is_no_shell_to_run(shell: str, container: Run, tmp_path: Path) ->
 
 
 def test_the_tool_runs_a_whole_mesh_by_itself(container: Run, tmp_path: Path) -> None:
-    """What `docker run consilium/cli demo …` does: gate and four experts on the models of the image."""
+    """What `docker run consilium/cli demo …` does: gate and five experts on the models of the image."""
     done = container("cli", "demo", "/usr/share/consilium/meshes/clinic/mesh.yaml", "--json").run(tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
 

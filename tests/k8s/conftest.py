@@ -109,7 +109,7 @@ def make_release(
 def mesh(make_release: Callable[[str, str], Release], table: Table) -> Release:
     """The clinic as the chart has it, installed once for all tests."""
     release = make_release("consilium", "clinic")
-    with table.step("`helm install --wait` of the clinic: 2 routers, 4 × 2 experts, etcd"):
+    with table.step("`helm install --wait` of the clinic: 2 routers, 5 × 2 experts, etcd"):
         release.install()
     return release
 

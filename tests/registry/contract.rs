@@ -2,7 +2,7 @@
 
 use std::{future::Future, sync::Arc};
 
-use consilium_mesh::registry::{Error, MemoryRegistry, Record, Registry, State};
+use consilium_mesh::registry::{Card, Error, MAX_GATE_BYTES, MemoryRegistry, Record, Registry, State};
 
 use crate::support::{Mesh, card, expert, instance, record, until};
 
@@ -49,6 +49,64 @@ async fn an_instance_changes_what_it_says_but_not_who_it_is() {
         for other in [Record { instance: "b".into(), ..first.clone() }, record("labs", "a")] {
             assert!(matches!(registration.update(other).await, Err(Error::Invalid { .. })));
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_card_changes_in_place_for_all_who_serve_it() {
+    on_each(|registry| async move {
+        let first = registry.register(card("labs"), record("labs", "a")).await.expect("it is taken");
+        let _second = registry.register(card("labs"), record("labs", "b")).await.expect("it is taken");
+        until(&*registry, |known| instance(known, "labs", "b").is_some()).await;
+        let edited = Card { examples: vec!["is my sodium low".into()], ..card("labs") };
+        first.update_card(edited.clone()).await.expect("it is there");
+        let changed = |known: &_| expert(known, "labs").is_some_and(|labs| *labs.cards["1"] == edited);
+        until(&*registry, changed).await;
+        let announced =
+            |known: &_| instance(known, "labs", "a").is_some_and(|a| a.record.card_digest == edited.digest());
+        until(&*registry, announced).await;
+
+        // A change of the record is no step back to the card that it was registered with.
+        let record = Record { zone: "b".into(), ..first_record(&*registry) };
+        first.update(record).await.expect("it is there");
+        let known = until(&*registry, |known| instance(known, "labs", "a").is_some_and(|a| a.record.zone == "b")).await;
+        assert!(announced(&known) && changed(&known));
+
+        for other in
+            [Card { version: "2".into(), ..edited.clone() }, Card { expert: "pharmacy".into(), ..edited.clone() }]
+        {
+            assert!(matches!(first.update_card(other).await, Err(Error::Invalid { .. })));
+        }
+        first.deregister().await.expect("it is there");
+        assert!(matches!(first.update_card(card("labs")).await, Err(Error::Gone { .. })));
+    })
+    .await;
+}
+
+fn first_record(registry: &dyn Registry) -> Record {
+    instance(&registry.watch().borrow(), "labs", "a").expect("it is known").record.clone()
+}
+
+#[tokio::test]
+async fn the_gates_settings_reach_everybody_until_they_are_taken_back() {
+    on_each(|registry| async move {
+        assert_eq!(registry.get_gate().await.expect("it can be asked"), None);
+        let settings = "top_k: 2\nmin_confidence: 0.7\n";
+        registry.put_gate(Some(settings.to_owned())).await.expect("they are taken");
+        assert_eq!(registry.get_gate().await.expect("it can be asked").as_deref(), Some(settings));
+        until(&*registry, |known| known.gate.as_deref() == Some(settings)).await;
+        for wrong in [" \n".to_owned(), "x".repeat(MAX_GATE_BYTES + 1)] {
+            assert!(matches!(registry.put_gate(Some(wrong)).await, Err(Error::Invalid { what: "gate", .. })));
+        }
+        let _labs = registry.register(card("labs"), record("labs", "a")).await.expect("it is taken");
+        let known = until(&*registry, |known| instance(known, "labs", "a").is_some()).await;
+        assert_eq!(known.gate.as_deref(), Some(settings), "whoever comes or goes");
+        for _ in 0..2 {
+            registry.put_gate(None).await.expect("taking back what is not there is no error");
+        }
+        until(&*registry, |known| known.gate.is_none()).await;
+        assert_eq!(registry.get_gate().await.expect("it can be asked"), None);
     })
     .await;
 }

@@ -41,7 +41,7 @@ const QUESTIONS: [&str; 8] = [
     "Who arranges home oxygen before discharge?",
     "How many hours of sleep does an adult need?",
     // Nobody is sure of this one, and nobody knows anything of the next two.
-    "When may my baby start to eat solid food?",
+    "How do I get my old records sent to the new doctor?",
     "What is the best recipe for sourdough bread?",
     "Who won the football world cup in 1998?",
 ];

@@ -797,13 +797,19 @@ type Decision struct {
 	RulesMatched []string `protobuf:"bytes,5,rep,name=rules_matched,json=rulesMatched,proto3" json:"rules_matched,omitempty"`
 	// Changes whenever cards, examples, rules or settings do.
 	GateRevision string `protobuf:"bytes,6,opt,name=gate_revision,json=gateRevision,proto3" json:"gate_revision,omitempty"`
-	// Which tier of the gate decided: rules, cache, static, encoder.
+	// Which tier of the gate decided: rules, cache (the same text was asked before), static (without the encoder) or encoder.
 	GateTier string               `protobuf:"bytes,7,opt,name=gate_tier,json=gateTier,proto3" json:"gate_tier,omitempty"`
 	Elapsed  *durationpb.Duration `protobuf:"bytes,8,opt,name=elapsed,proto3" json:"elapsed,omitempty"`
 	// The experts that should have answered but have no live instance.
 	UnavailableExperts []string `protobuf:"bytes,9,rep,name=unavailable_experts,json=unavailableExperts,proto3" json:"unavailable_experts,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// True only when the probabilities were calibrated on held-out queries.
+	Calibrated bool `protobuf:"varint,10,opt,name=calibrated,proto3" json:"calibrated,omitempty"`
+	// True when the query was longer than the gate reads and part of it was not read.
+	Truncated bool `protobuf:"varint,11,opt,name=truncated,proto3" json:"truncated,omitempty"`
+	// The bar that the most probable expert had to clear, 0..1; unset where none applied, as when a rule chose.
+	MinConfidence *float64 `protobuf:"fixed64,12,opt,name=min_confidence,json=minConfidence,proto3,oneof" json:"min_confidence,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Decision) Reset() {
@@ -897,6 +903,27 @@ func (x *Decision) GetUnavailableExperts() []string {
 		return x.UnavailableExperts
 	}
 	return nil
+}
+
+func (x *Decision) GetCalibrated() bool {
+	if x != nil {
+		return x.Calibrated
+	}
+	return false
+}
+
+func (x *Decision) GetTruncated() bool {
+	if x != nil {
+		return x.Truncated
+	}
+	return false
+}
+
+func (x *Decision) GetMinConfidence() float64 {
+	if x != nil && x.MinConfidence != nil {
+		return *x.MinConfidence
+	}
+	return 0
 }
 
 // What would run: stages in order until one satisfies.
@@ -1238,7 +1265,7 @@ type Decision_Dimension struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Name   string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Values []*Decision_Value      `protobuf:"bytes,2,rep,name=values,proto3" json:"values,omitempty"`
-	// given, inferred or unknown.
+	// given (the query said it), inferred (the gate read it from the text) or unknown.
 	Source        string `protobuf:"bytes,3,opt,name=source,proto3" json:"source,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1626,7 +1653,7 @@ const file_consilium_v1_router_proto_rawDesc = "" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x122\n" +
 	"\bdecision\x18\x02 \x01(\v2\x16.consilium.v1.DecisionR\bdecision\x12&\n" +
-	"\x04plan\x18\x03 \x01(\v2\x12.consilium.v1.PlanR\x04plan\"\xf5\x06\n" +
+	"\x04plan\x18\x03 \x01(\v2\x12.consilium.v1.PlanR\x04plan\"\xf2\a\n" +
 	"\bDecision\x128\n" +
 	"\aoutcome\x18\x01 \x01(\x0e2\x1e.consilium.v1.Decision.OutcomeR\aoutcome\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12@\n" +
@@ -1640,7 +1667,13 @@ const file_consilium_v1_router_proto_rawDesc = "" +
 	"\rgate_revision\x18\x06 \x01(\tR\fgateRevision\x12\x1b\n" +
 	"\tgate_tier\x18\a \x01(\tR\bgateTier\x123\n" +
 	"\aelapsed\x18\b \x01(\v2\x19.google.protobuf.DurationR\aelapsed\x12/\n" +
-	"\x13unavailable_experts\x18\t \x03(\tR\x12unavailableExperts\x1a\x95\x01\n" +
+	"\x13unavailable_experts\x18\t \x03(\tR\x12unavailableExperts\x12\x1e\n" +
+	"\n" +
+	"calibrated\x18\n" +
+	" \x01(\bR\n" +
+	"calibrated\x12\x1c\n" +
+	"\ttruncated\x18\v \x01(\bR\ttruncated\x12*\n" +
+	"\x0emin_confidence\x18\f \x01(\x01H\x00R\rminConfidence\x88\x01\x01\x1a\x95\x01\n" +
 	"\tCandidate\x12\x16\n" +
 	"\x06expert\x18\x01 \x01(\tR\x06expert\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12 \n" +
@@ -1659,7 +1692,8 @@ const file_consilium_v1_router_proto_rawDesc = "" +
 	"\x12OUTCOME_DISPATCHED\x10\x01\x12\x14\n" +
 	"\x10OUTCOME_FALLBACK\x10\x02\x12\x13\n" +
 	"\x0fOUTCOME_REFUSED\x10\x03\x12\x17\n" +
-	"\x13OUTCOME_UNAVAILABLE\x10\x04\"\x81\x02\n" +
+	"\x13OUTCOME_UNAVAILABLE\x10\x04B\x11\n" +
+	"\x0f_min_confidence\"\x81\x02\n" +
 	"\x04Plan\x120\n" +
 	"\x06stages\x18\x01 \x03(\v2\x18.consilium.v1.Plan.StageR\x06stages\x1a3\n" +
 	"\x05Stage\x12*\n" +
@@ -1810,6 +1844,7 @@ func file_consilium_v1_router_proto_init() {
 		(*StreamDispatchResponse_Reply)(nil),
 		(*StreamDispatchResponse_Done)(nil),
 	}
+	file_consilium_v1_router_proto_msgTypes[9].OneofWrappers = []any{}
 	file_consilium_v1_router_proto_msgTypes[11].OneofWrappers = []any{
 		(*Reply_Answer)(nil),
 		(*Reply_Failure)(nil),

@@ -1,6 +1,7 @@
 //! What may stand on the command line. Nothing is done here; every command gets its own struct.
 
 mod feedback;
+mod gate;
 mod question;
 mod router;
 mod slo;
@@ -11,6 +12,7 @@ use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, S
 
 pub(crate) use self::{
     feedback::Feedback,
+    gate::{Apply, Eval, Gate, GateCommand, Place, Probe, Reset, Show},
     question::Question,
     router::Router,
     slo::{Format, Rules, Slo, SloCommand},
@@ -84,6 +86,8 @@ pub(crate) enum Command {
     Verify(Verify),
     /// Find every mistake in a mesh's files without starting it
     Check(Check),
+    /// Measure a gate, hold it to what its mesh expects, or set it while it runs
+    Gate(Gate),
     /// Look at model directories and verify them, or fetch models
     Models(Models),
     /// Hold experts to their objectives
@@ -111,7 +115,12 @@ impl Command {
             Command::Feedback(args) => args.json,
             Command::Experts(args) => args.json && args.instead.is_none(),
             Command::Verify(args) => args.json,
-            Command::Up(_) | Command::Demo(_) | Command::Models(_) | Command::Check(_) | Command::Slo(_) => false,
+            Command::Up(_)
+            | Command::Demo(_)
+            | Command::Gate(_)
+            | Command::Models(_)
+            | Command::Check(_)
+            | Command::Slo(_) => false,
         }
     }
 }

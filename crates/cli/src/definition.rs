@@ -155,8 +155,8 @@ fn undeclared(config: &consilium_router::Config, expert: &consilium_expert::Conf
             mistakes.push(mistake(format!("serves.{name}"), "is no dimension of the mesh".into(), expected));
             continue;
         };
-        for value in values.iter().filter(|value| !dimension.values.contains(value)) {
-            let known: Vec<&str> = dimension.values.iter().map(String::as_str).collect();
+        for value in values.iter().filter(|value| !dimension.declares(value)) {
+            let known: Vec<&str> = dimension.names().collect();
             let expected = format!("one of {}", listed(&known));
             mistakes.push(mistake(format!("serves.{name}"), format!("{value:?} is none of its values"), expected));
         }

@@ -63,6 +63,14 @@ mod tests {
         async fn retire(&self, _: &str, _: &str) -> Result<(), registry::Error> {
             Ok(())
         }
+
+        async fn put_gate(&self, _: Option<String>) -> Result<(), registry::Error> {
+            Ok(())
+        }
+
+        async fn get_gate(&self) -> Result<Option<String>, registry::Error> {
+            Ok(None)
+        }
     }
 
     #[tokio::test(start_paused = true)]

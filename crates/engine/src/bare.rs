@@ -116,6 +116,7 @@ fn manifest(name: &str, version: &str, files: Vec<FileEntry>) -> Manifest {
         model: MODEL.to_owned(),
         files,
         tokenizer: None,
+        tokens: None,
         inputs: Vec::new(),
         outputs: Vec::new(),
         labels: BTreeMap::new(),

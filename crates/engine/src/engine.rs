@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::cores::Cores;
@@ -20,7 +21,9 @@ use crate::session::Session;
 use crate::spans::Trail;
 use crate::statistics::{Runs, Statistics};
 use crate::threads::Threads;
-use crate::tokenize::{Tokenizer, TokenizerPool};
+use crate::token_table::TokenTable;
+use crate::tokenize::{Reading, Tokenizer, TokenizerPool};
+use crate::windows;
 use consilium_metrics::Page;
 use consilium_tensor::Tensor;
 
@@ -45,6 +48,9 @@ pub struct EngineOptions {
     /// Sessions that run side by side, at most one per core. Default: see [`crate::Store::load`].
     pub executors: Option<NonZeroUsize>,
 }
+
+/// Longest text that [`Engine::static_vector`] looks at. Of a kind that `wordpiece` does not know it takes 2.5 ms.
+const MOST_STATIC_BYTES: usize = 4096;
 
 /// Batches' worth of tokens in one raw request to a text model.
 const MOST_BATCHES: usize = 16;
@@ -150,6 +156,7 @@ struct Inner {
     closing: AtomicBool,
     queue: Arc<Queue>,
     tokenizers: Option<TokenizerPool>,
+    tokens: Option<TokenTable>,
     executors: Threads,
 }
 
@@ -159,6 +166,8 @@ pub(crate) struct Parts {
     pub(crate) digest: String,
     /// There if the manifest has one.
     pub(crate) tokenizer: Option<Tokenizer>,
+    /// There if the manifest has one.
+    pub(crate) tokens: Option<TokenTable>,
     pub(crate) sessions: Vec<Box<dyn Session>>,
     /// Threads of each session.
     pub(crate) threads: usize,
@@ -189,6 +198,43 @@ impl Engine {
         self.0.tally.request(self.answer_text(text, call)).await
     }
 
+    /// Answers a text of any length: what [`Engine::text`] answers, as long as the text fits the model's longest sequence.
+    /// A longer one is read in windows of at most that length, eight at most, which run as requests of their own: all of
+    /// it where they suffice, otherwise its beginning, its end and places spread evenly between, and `truncated` says that
+    /// some was left out.
+    ///
+    /// Each output is then the mean of the windows' rows, weighted by their tokens: of unit vectors a shorter one, which the
+    /// caller scales where length matters. `tokens` are those of all windows, `timings` those of the window that took
+    /// longest.
+    ///
+    /// `Err` as [`Engine::text`], of whichever window it is, and `Err(Failed)` if the rows of an output are as long as
+    /// their text.
+    pub async fn whole_text(&self, text: &str, call: Call) -> Result<TextOutput, Error> {
+        self.0.tally.request(self.answer_whole(text, call)).await
+    }
+
+    /// The vector of a text from the model's table of token vectors: as long as the manifest's `tokens.columns`, of unit
+    /// length, and comparable with others of the same model's table only, never with the model's outputs. The model does
+    /// not run and nothing waits: 3 µs for a question of eleven tokens.
+    ///
+    /// `None` where the model has no table, where no token of the text means anything to it, and for texts above 4 KiB: half
+    /// of such a text would be no sound basis, and all of it too long to hold up an async caller.
+    pub fn static_vector(&self, text: &str) -> Option<Vec<f32>> {
+        let (table, tokenizers) = (self.0.tokens.as_ref()?, self.0.tokenizers.as_ref()?);
+        if text.len() > MOST_STATIC_BYTES {
+            return None;
+        }
+        table.vector(&tokenizers.tokenizer().plain_ids(text)?)
+    }
+
+    /// Whether the model's vocabulary has a word, letters only, as one token: in lower case, where the model makes no
+    /// difference. At once; 10 µs at most.
+    ///
+    /// `None` where the model takes no text, and where its vocabulary is not one of words (WordPiece).
+    pub fn has_word(&self, word: &str) -> Option<bool> {
+        self.0.tokenizers.as_ref()?.tokenizer().has_word(word)
+    }
+
     /// Runs the model on raw tensors; a text model on its token ids. The inputs may come in any order.
     ///
     /// `Err(Invalid)` names the input and what is wrong with it; otherwise as [`Engine::text`].
@@ -197,19 +243,38 @@ impl Engine {
     }
 
     async fn answer_text(&self, text: &str, call: Call) -> Result<TextOutput, Error> {
+        let ticket = self.submit(text, Reading::Head, call)?;
+        self.rows(&ticket.answer().await?)
+    }
+
+    async fn answer_whole(&self, text: &str, call: Call) -> Result<TextOutput, Error> {
+        let (send, others) = oneshot::channel();
+        let first = self.submit(text, Reading::Windows(send), call)?;
+        let mut answers = vec![self.rows(&first.answer().await?)?];
+        // None where one window was enough; they were sent before the first was queued.
+        for other in others.await.unwrap_or_default() {
+            answers.push(self.rows(&other.answer().await?)?);
+        }
+        windows::mean(answers)
+    }
+
+    fn submit(&self, text: &str, reading: Reading, call: Call) -> Result<Ticket, Error> {
         let Some(tokenizers) = &self.0.tokenizers else {
             return Err(Error::invalid("text", "this model takes tensors"));
         };
         let (slot, ticket) = self.enter(call, 1, 0)?;
-        tokenizers.submit(text, slot, &self.0.queue);
-        let ran = ticket.answer().await?;
-        let timings = timings(&ran);
+        tokenizers.submit(text, reading, slot, &self.0.queue);
+        Ok(ticket)
+    }
+
+    /// What came out of one window.
+    fn rows(&self, ran: &Ran) -> Result<TextOutput, Error> {
         let rows = self.0.output_names.iter().zip(&ran.outputs).map(|(name, tensor)| {
             let values = tensor.to_fp32().ok_or_else(|| Error::failed(format!("output `{name}` is not FP32")))?;
             Ok(Output { name: Arc::clone(name), values })
         });
         let outputs = rows.collect::<Result<_, Error>>()?;
-        Ok(TextOutput { outputs, tokens: ran.units, truncated: ran.tokenizing.truncated, timings })
+        Ok(TextOutput { outputs, tokens: ran.units, truncated: ran.tokenizing.truncated, timings: timings(ran) })
     }
 
     async fn answer_tensors(&self, inputs: Vec<Tensor>, call: Call) -> Result<TensorOutput, Error> {
@@ -287,6 +352,7 @@ impl Engine {
             tally,
             closing: AtomicBool::new(false),
             tokenizers: tokenizers.transpose().map_err(no_thread)?,
+            tokens: parts.tokens,
             executors: Threads::default(),
             queue,
             manifest: Arc::clone(&manifest),
@@ -389,6 +455,7 @@ mod tests {
             manifest: Manifest::parse(manifest.to_string().as_bytes()).unwrap(),
             digest: String::new(),
             tokenizer: None,
+            tokens: None,
             sessions: vec![Box::new(session)],
             threads: 1,
             cores: Arc::new(Cores::new(NonZeroUsize::MIN)),

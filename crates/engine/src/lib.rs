@@ -10,11 +10,15 @@
 //!                warmup     run every size on made-up input, measure, fill the cost table
 //!                prove      do rows come out the same, whatever rows they share a run with?
 //! Engine::text   tokenize   worker threads: text → ids
+//!    …::whole_text  windows which parts of a long text are read, and the mean of what they give
 //! Engine::tensors  request  somebody else's tensors, checked
 //!                queue      bounded, earliest deadline first; a dropped future leaves it at once
 //!                batch      pure: which entries run together, now that an executor is free
 //!                executor   one thread owns one session; rows: join, run, deal back
 //! ```
+//!
+//! [`Engine::static_vector`] is no walk but a look: at the text's tokens (`wordpiece`: what `tokenize` does, faster, for the
+//! commonest kind of text) and into a table (`token_table`) that some models bring along.
 //!
 //! Every run of a model holds a permit for its cores (`cores`), whichever model it is. What all of them count is in `metrics`,
 //! and what a single request leaves behind on its way in `spans`.
@@ -42,8 +46,11 @@ mod spans;
 mod statistics;
 mod store;
 mod threads;
+mod token_table;
 mod tokenize;
 mod warmup;
+mod windows;
+mod wordpiece;
 
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -53,7 +60,7 @@ pub use consilium_tensor::{DataType, Tensor, UnknownDataType};
 pub use cost::{CostTable, Unit};
 pub use engine::{Call, Engine, EngineOptions, Output, TensorOutput, TextOutput, Timings};
 pub use error::Error;
-pub use manifest::{FileEntry, Kind, Manifest, TensorEntry, TokenizerEntry};
+pub use manifest::{FileEntry, Kind, Manifest, TensorEntry, TokenizerEntry, TokensEntry};
 pub use metrics::METRICS;
 pub use package::{Inspection, inspect};
 pub use queue::Load;

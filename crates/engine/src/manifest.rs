@@ -11,6 +11,8 @@ use consilium_tensor::DataType;
 
 /// The only schema there is so far.
 const SCHEMA: u64 = 1;
+/// Wider rows than any table of token vectors has use for: they are a few hundred.
+const MOST_COLUMNS: usize = 1024;
 /// The output that is a text's vector, where a model has several.
 const EMBEDDING: &str = "embedding";
 
@@ -39,6 +41,8 @@ pub struct Manifest {
     pub files: Vec<FileEntry>,
     /// How text becomes token ids. Always there for [`Kind::Text`], never for [`Kind::Tensors`].
     pub tokenizer: Option<TokenizerEntry>,
+    /// A table that gives a text's vector without a run of the model. Never for [`Kind::Tensors`].
+    pub tokens: Option<TokensEntry>,
     /// The graph's inputs, in order.
     pub inputs: Vec<TensorEntry>,
     /// The graph's outputs, in order.
@@ -75,6 +79,17 @@ pub struct TokenizerEntry {
     pub vocab_size: u32,
     /// Id that fills the short rows of a batch.
     pub pad_id: u32,
+}
+
+/// A table with a vector for each token.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct TokensEntry {
+    /// Path of the table in the safetensors format; one of `files`.
+    pub file: String,
+    /// One for each id: as many as the tokenizer's `vocab_size`.
+    pub rows: u32,
+    /// Width of a vector, 1 to 1024.
+    pub columns: usize,
 }
 
 /// One input or output of the graph.
@@ -118,6 +133,7 @@ impl Manifest {
         let model = fields.required("model");
         let files = fields.list("files");
         let tokenizer = fields.optional("tokenizer");
+        let tokens = fields.optional("tokens");
         let inputs = fields.list("inputs");
         let outputs = fields.list("outputs");
         let labels = fields.optional("labels").unwrap_or_default();
@@ -136,6 +152,7 @@ impl Manifest {
                 model,
                 files,
                 tokenizer,
+                tokens,
                 inputs,
                 outputs,
                 labels,
@@ -193,10 +210,11 @@ impl Manifest {
         check_tensors("outputs", &self.outputs, problems);
         match self.kind {
             Kind::Text => self.check_text(problems),
-            Kind::Tensors if self.tokenizer.is_some() => {
-                problems.push("tokenizer: a model of kind `tensors` has none".to_owned());
+            Kind::Tensors => {
+                let none = [("tokenizer", self.tokenizer.is_some()), ("tokens", self.tokens.is_some())];
+                let there = none.iter().filter(|(_, is_there)| *is_there);
+                problems.extend(there.map(|(field, _)| format!("{field}: a model of kind `tensors` has none")));
             }
-            Kind::Tensors => {}
         }
         for (name, labels) in &self.labels {
             match self.output(name).map(|output| output.shape.last()) {
@@ -229,6 +247,9 @@ impl Manifest {
         if let Some(tokenizer) = self.tokenizer.as_ref().filter(|tokenizer| !seen.contains(&tokenizer.file)) {
             problems.push(format!("tokenizer.file: `{}` is not one of `files`", tokenizer.file));
         }
+        if let Some(tokens) = self.tokens.as_ref().filter(|tokens| !seen.contains(&tokens.file)) {
+            problems.push(format!("tokens.file: `{}` is not one of `files`", tokens.file));
+        }
     }
 
     fn check_text(&self, problems: &mut Vec<String>) {
@@ -242,6 +263,17 @@ impl Manifest {
                     problems.push("tokenizer.pad_id: not below vocab_size".to_owned());
                 }
             }
+        }
+        if let (Some(tokens), Some(tokenizer)) = (&self.tokens, &self.tokenizer)
+            && tokens.rows != tokenizer.vocab_size
+        {
+            let TokensEntry { rows, .. } = tokens;
+            problems.push(format!("tokens.rows: {rows}, but tokenizer.vocab_size is {}", tokenizer.vocab_size));
+        }
+        if let Some(TokensEntry { columns, .. }) =
+            self.tokens.as_ref().filter(|it| !(1..=MOST_COLUMNS).contains(&it.columns))
+        {
+            problems.push(format!("tokens.columns: expected 1 to {MOST_COLUMNS}, got {columns}"));
         }
         for (at, input) in self.inputs.iter().enumerate() {
             if !["input_ids", "attention_mask", "token_type_ids"].contains(&input.name.as_str()) {
@@ -398,6 +430,29 @@ mod tests {
     fn a_tensors_model_needs_no_tokenizer_and_may_have_none() {
         let found = problems(|manifest| manifest["kind"] = json!("tensors"));
         assert_eq!(found, ["tokenizer: a model of kind `tensors` has none"]);
+    }
+
+    #[test]
+    fn a_table_of_tokens_has_a_row_for_each_and_a_width() {
+        let table = json!({"file": "tokenizer.json", "rows": 10, "columns": 256});
+        let mut manifest = sample();
+        manifest["tokens"] = table.clone();
+        let tokens = Manifest::parse(manifest.to_string().as_bytes()).unwrap().tokens.unwrap();
+        assert_eq!((tokens.rows, tokens.columns), (10, 256));
+        let found = problems(|manifest| manifest["tokens"] = json!({"file": "t", "rows": 11, "columns": 0}));
+        assert_eq!(
+            found,
+            [
+                "tokens.file: `t` is not one of `files`",
+                "tokens.rows: 11, but tokenizer.vocab_size is 10",
+                "tokens.columns: expected 1 to 1024, got 0",
+            ]
+        );
+        let found = problems(|manifest| {
+            manifest["kind"] = json!("tensors");
+            manifest["tokens"] = table;
+        });
+        assert!(found.contains(&"tokens: a model of kind `tensors` has none".to_owned()), "{found:#?}");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 use crate::error::Error;
 use crate::manifest::{FileEntry, Manifest};
 use crate::onnx::{self, Contents};
+use crate::token_table::TokenTable;
 
 /// A manifest is text that people read; a larger one is a mistake or an attack.
 const MAX_MANIFEST: u64 = 1 << 20;
@@ -60,6 +61,7 @@ pub fn inspect(dir: &Path) -> Inspection {
     let digest = manifest.is_some().then(|| source.digest.clone());
     let checked = source.read().and_then(|package| {
         let contents = package.contents()?;
+        package.token_table()?;
         package.external_files(&contents).map(drop)
     });
     Inspection { manifest, digest, problems: checked.err().map(problems).unwrap_or_default() }
@@ -119,6 +121,13 @@ impl Package {
     pub(crate) fn contents(&self) -> Result<Contents<'_>, Error> {
         let model = &self.manifest.model;
         onnx::read(self.file(model)).map_err(|error| self.refused(vec![format!("{model}: {error}")]))
+    }
+
+    /// The table of token vectors, where the manifest has one. `Err` says what of it is not as the manifest says.
+    pub(crate) fn token_table(&self) -> Result<Option<TokenTable>, Error> {
+        let Some(entry) = &self.manifest.tokens else { return Ok(None) };
+        let table = TokenTable::from_bytes(self.file(&entry.file), entry);
+        table.map(Some).map_err(|problem| self.refused(vec![problem]))
     }
 
     /// The external data files of the model, each as the model names it. `Err` for one that is not in the manifest.

@@ -25,6 +25,11 @@ impl Trail {
         Self { step: Span::none(), request }
     }
 
+    /// Of another part of the same request, which waits by itself.
+    pub(crate) fn beside(&self) -> Self {
+        Self { step: Span::none(), request: self.request.clone() }
+    }
+
     pub(crate) fn request(&self) -> &Span {
         &self.request
     }

@@ -176,6 +176,8 @@ impl Inner {
             .map(|entry| Tokenizer::from_bytes(package.file(&entry.file), entry))
             .transpose()
             .map_err(|problem| package.refused(vec![problem]))?;
+        let tokens = package.token_table()?;
+        let tokenizer = if tokens.is_some() { tokenizer.map(Tokenizer::with_plain_text) } else { tokenizer };
         let (unit, max_waiting, batch_units) = match tokenizer {
             Some(_) => (Unit::Tokens, options.queue_tokens, options.batch_tokens.max(1)),
             None => (Unit::Rows, options.queue_rows, options.batch_rows.max(1)),
@@ -205,6 +207,7 @@ impl Inner {
         Engine::start(Parts {
             digest: package.digest.clone(),
             tokenizer,
+            tokens,
             sessions: sessions.into_iter().map(|session| Box::new(session) as Box<dyn Session>).collect(),
             threads,
             cores: Arc::clone(&self.gate),

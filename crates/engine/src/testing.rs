@@ -103,6 +103,7 @@ pub fn engine_on(metrics: &Page, timing: Timing, options: &EngineOptions) -> Res
         manifest,
         digest: "0".repeat(64),
         tokenizer,
+        tokens: None,
         sessions: (0..executors.get()).map(|_| session()).collect(),
         threads: 1,
         cores: Arc::new(Cores::new(executors)),

@@ -20,7 +20,7 @@ mod tests {
     fn the_shipped_texts_are_many_and_all_different() {
         let texts = shipped();
         let distinct: BTreeSet<String> = texts.iter().map(|text| text.to_lowercase()).collect();
-        assert!(texts.len() >= 300, "{}", texts.len());
+        assert!(texts.len() >= 800, "{}", texts.len());
         assert_eq!(distinct.len(), texts.len());
     }
 

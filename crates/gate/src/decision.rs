@@ -4,6 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Most values shown of a dimension that was not given.
+pub const SHOWN_VALUES: usize = 5;
+
 /// What the gate saw, scored and chose, and why.
 #[derive(Clone, Debug)]
 pub struct Decision {
@@ -11,29 +14,43 @@ pub struct Decision {
     pub reason: Reason,
     /// Every known expert, the selected first, then by falling probability (ties by name).
     pub candidates: Vec<Candidate>,
+    /// One reading for each dimension that was given or can be inferred, by name; only the given ones when the query
+    /// was not read.
     pub dimensions: Vec<DimensionReading>,
     /// Names of the rules that matched, highest priority first.
     pub rules_matched: Vec<String>,
     /// [`Gate::revision`](crate::Gate::revision) of the fit that decided.
-    pub revision: String,
+    pub revision: Arc<str>,
     pub tier: Tier,
+    /// Whether the probabilities are calibrated: what is given 0.8 is right in 8 of 10 cases on queries that nothing
+    /// was learned from. False where there was too little to show it on, where a rule moved the odds, and where the
+    /// query was not read.
+    pub calibrated: bool,
+    /// The bar in effect for the most probable expert; `None` where no probability was held against one, as when a rule
+    /// chose or nothing could be read.
+    pub bar: Option<f64>,
+    /// Whether the query was too long to be read whole.
+    pub truncated: bool,
     pub elapsed: Duration,
-    /// The query's vector, so that an expert on the same encoder need not encode again.
+    /// The query's vector, so that an expert on the same encoder need not encode again. Where no forward pass was
+    /// needed there is none, unless it is remembered from an earlier one. None either where typing errors were put right:
+    /// the vector is then not that of the query as the expert gets it.
     pub vector: Option<Vector>,
 }
 
-/// One expert as the decision sees it.
+/// One expert as the decision sees it. Cheap to make: a decision lists all experts of the mesh.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Candidate {
-    pub expert: String,
-    pub version: String,
+    pub expert: Arc<str>,
+    pub version: Arc<str>,
     /// Probability that this expert is the one the query is for, in 0..=1. Over all candidates the sum is at most 1;
     /// what is missing is the probability that no expert is.
     pub probability: f64,
     pub selected: bool,
-    /// May not answer: by a rule, a dimension or the caller's list. The first reason says which.
-    pub excluded: bool,
-    /// Readable, most important first. May quote the expert's own examples, never the query.
+    /// Why it may not answer, if so: a rule, a dimension or the caller's list.
+    pub excluded: Option<Arc<str>>,
+    /// Readable, most important first; for the selected and the most probable experts, empty for the rest. May quote
+    /// the expert's own examples, never the query. [`why`](Self::why) has the exclusion as well.
     pub reasons: Vec<String>,
 }
 
@@ -77,21 +94,28 @@ pub enum Reason {
 pub enum Tier {
     /// Rules, dimensions and lists alone.
     Rules,
+    /// What was read in the same text before.
+    Cache,
+    /// N-grams and the encoder's token table, without a forward pass.
+    Static,
     /// The sentence encoder and the heads on it.
     Encoder,
 }
 
-/// The value of one dimension for this query.
+/// What is known of one dimension for this query.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DimensionReading {
-    pub name: String,
+    pub name: Arc<str>,
+    /// Given: the values given. Inferred: the value, then the other likely ones. Unknown: the likely ones, of which none
+    /// counts. By falling probability; at most [`SHOWN_VALUES`] of those that were not given.
     pub values: Vec<DimensionValue>,
     pub source: Source,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct DimensionValue {
-    pub value: String,
+    pub value: Arc<str>,
+    /// The chance that no value fits is already taken off.
     pub probability: f64,
 }
 
@@ -100,6 +124,10 @@ pub struct DimensionValue {
 pub enum Source {
     /// The caller said so.
     Given,
+    /// Read in the text, above the dimension's bar.
+    Inferred,
+    /// Not given, and below the bar: nothing follows from it.
+    Unknown,
 }
 
 /// A query's vector together with the encoder that made it.
@@ -114,6 +142,24 @@ impl Decision {
     /// The experts to ask, best first.
     pub fn selected(&self) -> impl Iterator<Item = &Candidate> {
         self.candidates.iter().filter(|candidate| candidate.selected)
+    }
+}
+
+impl Candidate {
+    /// Everything that speaks against or for the expert, most important first.
+    pub fn why(&self) -> impl Iterator<Item = &str> {
+        self.excluded.as_deref().into_iter().chain(self.reasons.iter().map(String::as_str))
+    }
+}
+
+impl DimensionReading {
+    /// The values that rules and exclusions go by.
+    pub fn in_effect(&self) -> &[DimensionValue] {
+        match self.source {
+            Source::Given => &self.values,
+            Source::Inferred => self.values.get(..1).unwrap_or_default(),
+            Source::Unknown => &[],
+        }
     }
 }
 
@@ -148,6 +194,8 @@ impl Tier {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Rules => "rules",
+            Self::Cache => "cache",
+            Self::Static => "static",
             Self::Encoder => "encoder",
         }
     }
@@ -157,6 +205,8 @@ impl Source {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Given => "given",
+            Self::Inferred => "inferred",
+            Self::Unknown => "unknown",
         }
     }
 }

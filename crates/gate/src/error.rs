@@ -8,6 +8,9 @@ pub enum Error {
     /// The options have mistakes; all of them are listed.
     #[error("{} mistake(s) in the gate's options, the first at {}", .0.len(), .0.first().map_or("?", |m| m.path.as_str()))]
     Options(Vec<Mistake>),
+    /// The new settings are well-formed and routed some probe below its bar; the old ones stay in force.
+    #[error("{} probe(s) below their bars, the first at {}", .0.len(), .0.first().map_or("?", |m| m.path.as_str()))]
+    Trial(Vec<Mistake>),
     /// Two profiles name the same expert: which of them is meant is for the registry to say, not for the gate.
     #[error("expert {0:?} has more than one profile")]
     DuplicateExpert(String),

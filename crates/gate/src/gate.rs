@@ -1,105 +1,115 @@
-//! The gate itself: the walk of one query from rules to decision, and the swap when the cards change.
-//! What is decided is in `decide`; what it is decided on comes from `fit`.
+//! The gate itself: the walk of one query from rules to decision. What is decided is in `decide`; how the gate comes to
+//! know what it decides on, in `learn`.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout_at};
+use futures::future::join_all;
+use tokio::time::Instant;
 
-use crate::background;
-use crate::decide::{Choice, Walk};
-use crate::decision::{Decision, DimensionReading, DimensionValue, Reason, Source, Tier, Vector};
+use crate::decide::{Choice, PartTrust, Walk};
+use crate::decision::{Decision, Reason, Tier, Vector};
 use crate::encoder::{EncodeError, Encoder};
 use crate::error::Error;
-use crate::fit::{self, Cache, Fitted};
+use crate::knowledge::{Classifiers, Knowledge};
+use crate::learn::{Learning, check, lessons};
 use crate::options::{Mistake, Options, is_identifier, listed};
-use crate::query::{Profile, Query, Wishes};
-use crate::rules::RuleSet;
-use crate::vector::unit;
+use crate::parts::parts;
+use crate::query::{Query, Wishes};
+use crate::reading::{Read, Reader};
+use crate::settings::Settings;
+use crate::vectors::Vectors;
 
-/// Decides which experts a query concerns. Share it behind an `Arc`; a decision takes no lock.
+/// Decides which experts a query concerns. Share it behind an `Arc`; a decision waits for no fit.
 pub struct Gate {
-    options: Options,
-    rules: RuleSet,
-    encoder: Arc<dyn Encoder>,
-    background: Arc<[String]>,
-    fitted: ArcSwap<Fitted>,
-    /// Held while fitting. Its queue is fair, so of several fits the one called last is installed last.
-    cache: Mutex<Cache>,
+    pub(crate) encoder: Arc<dyn Encoder>,
+    pub(crate) knowledge: ArcSwap<Knowledge>,
+    pub(crate) rule_errors: Arc<AtomicU64>,
+    pub(crate) learning: Learning,
 }
 
 impl Gate {
     /// A gate that knows no experts yet. `Err(Options)` lists every mistake in the options.
     pub fn new(options: Options, encoder: Arc<dyn Encoder>) -> Result<Self, Error> {
-        Self::with_background(options, encoder, background::shipped())
+        Self::with_settings(Settings::new(options), encoder)
     }
 
     /// A gate with background texts of its own in place of the shipped ones: queries that belong to no expert, a few
     /// hundred of them, as different from each other as what people ask. Without any, refusal is guesswork.
     pub fn with_background(options: Options, encoder: Arc<dyn Encoder>, texts: Vec<String>) -> Result<Self, Error> {
-        let mistakes = options.check_alone();
-        if !mistakes.is_empty() {
-            return Err(Error::Options(mistakes));
-        }
-        let rules = RuleSet::compile(&options).map_err(Error::Options)?;
-        let background: Arc<[String]> = texts.into();
-        let revision = fit::revision(&options, encoder.digest(), &background, &[]);
-        let fitted = ArcSwap::from_pointee(Fitted::empty(revision));
-        Ok(Self { options, rules, encoder, background, fitted, cache: Mutex::default() })
+        let settings = Settings { background: texts, without_shipped: true, ..Settings::new(options) };
+        Self::with_settings(settings, encoder)
     }
 
-    /// Learns the experts; decisions made meanwhile use what was known before, and so do all if this fails.
-    /// Only texts that no earlier fit has seen are encoded. `profiles` replaces what was known; one an expert.
-    pub async fn fit(&self, profiles: Vec<Profile>) -> Result<(), Error> {
-        let mut cache = self.cache.lock().await;
-        let fitted = fit::fit(&self.options, &*self.encoder, &self.background, profiles, &mut cache).await?;
-        self.fitted.store(Arc::new(fitted));
-        Ok(())
+    /// A gate with all that can be set. The trial is for later settings: there are no experts yet to be tried on.
+    pub fn with_settings(settings: Settings, encoder: Arc<dyn Encoder>) -> Result<Self, Error> {
+        check(&settings)?;
+        let rule_errors = Arc::<AtomicU64>::default();
+        let lessons = lessons(&settings, Vec::new())?;
+        let knowledge = lessons.learn(&Vectors::default(), encoder.digest(), Arc::clone(&rule_errors))?;
+        let learning = Learning::new(settings);
+        Ok(Self { encoder, knowledge: ArcSwap::from_pointee(knowledge), rule_errors, learning })
     }
 
     /// Always a decision, at the latest when the deadline passes.
     pub async fn decide(&self, query: &Query, wishes: &Wishes, deadline: Instant) -> Decision {
         let started = Instant::now();
-        let fitted = self.fitted.load_full();
-        let verdict = self.rules.evaluate(query);
-        let walk = Walk::new(&self.options, &fitted, &verdict, query, wishes);
-        let mut vector = None;
-        let choice = match walk.without_encoder() {
-            Some(choice) => choice,
-            None => match self.encode(&query.text, deadline).await {
-                Ok(values) => {
-                    let choice = walk.with_reading(&fitted.read(&values));
-                    vector = Some(Vector { model_digest: self.encoder.digest().to_owned(), values });
-                    choice
+        let knowledge = self.knowledge.load_full();
+        let mut walk = Walk::new(&knowledge, query, wishes);
+        let mut tier = Tier::Rules;
+        let mut read: Option<Arc<Read>> = None;
+        let choice = match (walk.without_reading(), &knowledge.classifiers) {
+            (Some(choice), _) => choice,
+            (None, Some(classifiers)) => {
+                let reader = Reader { knowledge: &knowledge, encoder: &*self.encoder, deadline };
+                match reader.read(classifiers, &query.text, &walk).await {
+                    Ok((by, whole)) => {
+                        let parts = read_parts(&reader, classifiers, &walk, &query.text).await;
+                        walk.take_in(&whole);
+                        let choice = walk.with_reading(&whole, &parts);
+                        (tier, read) = (by, Some(whole));
+                        choice
+                    }
+                    Err(EncodeError::DeadlineExceeded) => walk.unread(Reason::DeadlineExceeded),
+                    Err(EncodeError::Invalid { .. } | EncodeError::Failed(_)) => {
+                        walk.unread(Reason::EncoderUnavailable)
+                    }
                 }
-                Err(EncodeError::DeadlineExceeded) => walk.unread(Reason::DeadlineExceeded),
-                Err(EncodeError::Invalid { .. } | EncodeError::Failed(_)) => walk.unread(Reason::EncoderUnavailable),
-            },
+            }
+            // Experts without classifiers do not come out of a fit.
+            (None, None) => walk.unread(Reason::EncoderUnavailable),
         };
-        let Choice { outcome, reason, candidates } = choice;
+        let Choice { outcome, reason, candidates, bar, as_read } = choice;
+        // Whoever searches with the vector shall search for what was typed.
+        let vector = read.as_ref().filter(|read| !read.repaired).and_then(|read| read.vector.clone());
         Decision {
             outcome,
             reason,
             candidates,
-            dimensions: self.given(query),
-            rules_matched: verdict.matched,
-            revision: fitted.revision.clone(),
-            tier: if vector.is_some() { Tier::Encoder } else { Tier::Rules },
+            rules_matched: walk.rules_matched(),
+            dimensions: walk.into_dimensions(),
+            revision: Arc::clone(&knowledge.revision),
+            tier,
+            calibrated: as_read && read.as_ref().is_some_and(|read| read.calibrated),
+            bar,
+            truncated: read.as_ref().is_some_and(|read| read.truncated),
             elapsed: started.elapsed(),
-            vector,
+            vector: vector.map(|values| Vector { model_digest: self.encoder.digest().to_owned(), values }),
         }
     }
 
     /// Whether every attribute is a declared dimension with declared values. For the edge: a caller that misspells a
     /// dimension should hear of it instead of being routed as if it had said nothing.
     pub fn check_attributes(&self, attributes: &BTreeMap<String, Vec<String>>) -> Result<(), Vec<Mistake>> {
+        let knowledge = self.knowledge.load();
+        let dimensions = &knowledge.options.dimensions;
         let mut mistakes = Vec::new();
         for (name, values) in attributes {
-            let Some(dimension) = self.options.dimensions.get(name) else {
-                let declared = listed(self.options.dimensions.keys().map(String::as_str));
+            let Some(dimension) = dimensions.get(name) else {
+                let declared = listed(dimensions.keys().map(String::as_str));
                 // A misspelt name has to be shown to be found. What is no name at all may be content: not repeated.
                 let path =
                     if is_identifier(name) { format!("query.attributes.{name}") } else { "query.attributes".into() };
@@ -107,64 +117,56 @@ impl Gate {
                 continue;
             };
             let path = format!("query.attributes.{name}");
-            let expected = format!("one of {}", listed(dimension.values.iter().map(String::as_str)));
+            let expected = format!("one of {}", listed(dimension.names()));
             if values.is_empty() {
                 mistakes.push(Mistake::new(&*path, "has no value", &*expected));
             }
-            for (at, _) in values.iter().enumerate().filter(|(_, value)| !dimension.values.contains(value)) {
+            for (at, _) in values.iter().enumerate().filter(|(_, value)| !dimension.declares(value)) {
                 mistakes.push(Mistake::new(format!("{path}[{at}]"), "is not a declared value", &*expected));
             }
         }
         if mistakes.is_empty() { Ok(()) } else { Err(mistakes) }
     }
 
-    /// Names what the gate decides by: options, cards, encoder and background. Twelve hexadecimal digits.
+    /// Names what the gate decides by: options, cards, encoder, background and validation. Twelve hexadecimal digits.
     pub fn revision(&self) -> String {
-        self.fitted.load().revision.clone()
+        self.knowledge.load().revision.to_string()
     }
 
     /// How many experts it is fitted to.
     pub fn experts(&self) -> usize {
-        self.fitted.load().experts.len()
+        self.knowledge.load().experts.len()
+    }
+
+    /// The options in force.
+    pub fn options(&self) -> Options {
+        self.knowledge.load().options.clone()
     }
 
     /// How many rule conditions could not be evaluated so far, a `forbid` that failed closed included.
     pub fn rule_errors(&self) -> u64 {
-        self.rules.errors()
+        self.rule_errors.load(Ordering::Relaxed)
     }
+}
 
-    async fn encode(&self, text: &str, deadline: Instant) -> Result<Arc<[f32]>, EncodeError> {
-        if Instant::now() >= deadline {
-            return Err(EncodeError::DeadlineExceeded);
-        }
-        // The encoder keeps the deadline too; this holds when it does not.
-        match timeout_at(deadline, self.encoder.encode(text, deadline)).await {
-            Ok(values) => unit(values?),
-            Err(_) => Err(EncodeError::DeadlineExceeded),
-        }
+/// The readings of the query's parts; none where parts are not asked for, and none where any of them could not be read.
+async fn read_parts(reader: &Reader<'_>, classifiers: &Classifiers, walk: &Walk<'_>, text: &str) -> Vec<Arc<Read>> {
+    if !walk.reads_parts() {
+        return Vec::new();
     }
-
-    fn given(&self, query: &Query) -> Vec<DimensionReading> {
-        query
-            .attributes
-            .iter()
-            .filter(|(name, _)| self.options.dimensions.contains_key(*name))
-            .map(|(name, values)| DimensionReading {
-                name: name.clone(),
-                values: values.iter().map(|value| DimensionValue { value: value.clone(), probability: 1.0 }).collect(),
-                source: Source::Given,
-            })
-            .collect()
-    }
+    let trust = PartTrust(walk);
+    let read = parts(text).into_iter().map(|part| reader.read(classifiers, part, &trust));
+    let read: Result<Vec<_>, _> = join_all(read).await.into_iter().collect();
+    read.map(|read| read.into_iter().map(|(_, read)| read).collect()).unwrap_or_default()
 }
 
 impl fmt::Debug for Gate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let fitted = self.fitted.load();
+        let knowledge = self.knowledge.load();
         f.debug_struct("Gate")
-            .field("revision", &fitted.revision)
-            .field("experts", &fitted.experts.iter().map(|expert| &expert.profile.expert).collect::<Vec<_>>())
-            .field("rules", &self.rules)
+            .field("revision", &knowledge.revision)
+            .field("experts", &knowledge.experts.iter().map(|expert| &expert.name).collect::<Vec<_>>())
+            .field("rules", &knowledge.rules)
             .finish_non_exhaustive()
     }
 }

@@ -7,6 +7,7 @@ pub mod config;
 pub mod dial;
 pub mod drain;
 pub mod errors;
+pub mod files;
 pub mod health;
 pub mod inference;
 mod layer;

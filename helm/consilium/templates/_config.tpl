@@ -36,6 +36,13 @@ paths in them start there. Values that the chart owns are refused by the schema,
 {{- toYaml $mesh }}
 {{- end }}
 
+{{/* `data` of the routers' ConfigMap, as JSON: mesh.yaml, and the files that its gate reads. */}}
+{{- define "consilium.routerFiles" -}}
+{{- $data := deepCopy .Effective.meshFiles }}
+{{- $_ := set $data "mesh.yaml" (include "consilium.meshFile" . | printf "%s\n") }}
+{{- toJson $data }}
+{{- end }}
+
 {{/* instance.yaml, for every instance of an expert: what differs from pod to pod is in the environment. */}}
 {{- define "consilium.instanceFile" -}}
 {{- $root := .root }}

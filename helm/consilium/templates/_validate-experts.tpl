@@ -30,28 +30,35 @@
 {{- end }}
 
 {{/*
-Of all experts together. Helm keeps values and objects, and so each file twice, in a Secret of at most 1 MiB, by gzip and in base64:
+Of the mesh and all experts together. Helm keeps values and objects, and so each file twice, in a Secret of at most 1 MiB, by gzip and in base64:
 words that come in no order take more than half of what they are.
 */}}
 {{- define "consilium.validateFiles" -}}
+{{- if hasKey .root.Effective.meshFiles "mesh.yaml" }}
+{{-   include "consilium.mistake" (list .found "meshFiles[\"mesh.yaml\"]" "the chart makes this file" "mesh instead") }}
+{{- end }}
+{{- $all := dict "meshFiles" .root.Effective.meshFiles }}
+{{- range $name, $of := .root.Effective.experts }}
+{{-   $_ := set $all (printf "experts.%s.files" $name) (default dict $of.files) }}
+{{- end }}
 {{- $bytes := 0 }}
 {{- $largest := "" }}
 {{- $most := 0 }}
-{{- range $name, $of := .root.Effective.experts }}
+{{- range $key, $files := $all }}
 {{-   $own := 0 }}
-{{-   range $file, $content := default dict $of.files }}
+{{-   range $file, $content := $files }}
 {{-     $own = add $own (len $file) (len (toString $content)) }}
 {{-   end }}
 {{-   $bytes = add $bytes $own }}
 {{-   if gt (int $own) (int $most) }}
 {{-     $most = $own }}
-{{-     $largest = $name }}
+{{-     $largest = $key }}
 {{-   end }}
 {{- end }}
 {{- if gt (int $bytes) (int 409600) }}
-{{-   $problem := printf "%d KiB, and those of all experts %d KiB" (div $most 1024) (div $bytes 1024) }}
+{{-   $problem := printf "%d KiB, and all files together %d KiB" (div $most 1024) (div $bytes 1024) }}
 {{-   $expected := "at most 400 KiB of all together; larger ones in a volume, by extraVolumes" }}
-{{-   include "consilium.mistake" (list .found (printf "experts.%s.files" $largest) $problem $expected) }}
+{{-   include "consilium.mistake" (list .found $largest $problem $expected) }}
 {{- end }}
 {{- end }}
 

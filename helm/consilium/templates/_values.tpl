@@ -3,9 +3,10 @@ The values that everything reads: what the user says, over the example, over the
 
 Every template that makes objects begins with `include "consilium.prepare" .`. The first one to do so computes `.Effective`:
   mesh       mesh.yaml without what the chart adds
+  meshFiles  the files that it names, by name
   experts    by name, each over `expertDefaults`; those that are not enabled are left out
   questions  what `helm test` asks
-Nothing below reads .Values.mesh, .Values.experts or .Values.test.questions.
+Nothing below reads .Values.mesh, .Values.meshFiles, .Values.experts or .Values.test.questions.
 */}}
 {{- define "consilium.prepare" -}}
 {{- if not (hasKey . "Effective") }}
@@ -15,6 +16,8 @@ Nothing below reads .Values.mesh, .Values.experts or .Values.test.questions.
 {{-   end }}
 {{-   $mesh := deepCopy (default dict $example.mesh) }}
 {{-   include "consilium.lay" (dict "over" (default dict .Values.mesh) "under" $mesh) }}
+{{-   $files := deepCopy (default dict $example.meshFiles) }}
+{{-   include "consilium.lay" (dict "over" (default dict .Values.meshFiles) "under" $files) }}
 {{-   $said := deepCopy (default dict $example.experts) }}
 {{-   include "consilium.lay" (dict "over" (default dict .Values.experts) "under" $said) }}
 {{-   $experts := dict }}
@@ -26,7 +29,7 @@ Nothing below reads .Values.mesh, .Values.experts or .Values.test.questions.
 {{-     end }}
 {{-   end }}
 {{-   $questions := .Values.test.questions | default (dig "test" "questions" "" $example) }}
-{{-   $_ := set . "Effective" (dict "mesh" $mesh "experts" $experts "questions" $questions) }}
+{{-   $_ := set . "Effective" (dict "mesh" $mesh "meshFiles" $files "experts" $experts "questions" $questions) }}
 {{-   include "consilium.validate" . }}
 {{- end }}
 {{- end }}

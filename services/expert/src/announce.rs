@@ -141,6 +141,19 @@ impl Announced {
         *announced = Some(record);
     }
 
+    /// What its version says of itself has changed. `Err` where the registry will not have it; one that takes its time hears
+    /// of it later.
+    pub(crate) async fn card(&self, card: Card) -> Result<(), consilium_mesh::registry::Error> {
+        let announced = self.record.lock().await;
+        if announced.is_none() {
+            return Ok(());
+        }
+        timeout(PATIENCE, self.registration.update_card(card)).await.unwrap_or_else(|_| {
+            tracing::warn!("the registry has not heard of the card yet");
+            Ok(())
+        })
+    }
+
     /// What takes the instance out of the registry. Nothing changes its record any more.
     pub(crate) async fn leaving(&self) -> &dyn Registration {
         self.record.lock().await.take();

@@ -28,6 +28,8 @@ pub struct Config {
     pub summary: String,
     /// Queries that this expert should get.
     pub examples: Vec<String>,
+    /// Where they are; they may change while the expert runs.
+    pub examples_file: Option<PathBuf>,
     /// Dimension values that it serves; a dimension that is not listed is served whole.
     pub serves: BTreeMap<String, Vec<String>>,
     pub task: TaskConfig,
@@ -144,6 +146,11 @@ impl Config {
     /// The same from a source at hand; relative paths start at `dir`.
     pub fn read(source: &Source, dir: &Path, overlay: &Overlay) -> Result<Config, Mistakes> {
         check::read(source, dir, overlay)
+    }
+
+    /// The same expert with the examples that its file has by now.
+    pub(crate) fn with_examples_of_now(&self) -> Result<Config, Mistakes> {
+        check::reread(self)
     }
 }
 

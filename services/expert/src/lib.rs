@@ -29,13 +29,14 @@
 //! What lives where: `config` reads `expert.yaml`; `service` starts and stops; `server` speaks `consilium.v1` and
 //! `inference` the Open Inference Protocol, which with `wire` and `status` are all that knows protobuf; `task` is what
 //! experts do with a query, and `answering` one answer as it is made; `models` is what raw models they serve; `knowledge` is
-//! what `retrieve` searches; `metrics` and `spans` are what is seen of an expert from outside; `program` is an expert as a
+//! what `retrieve` searches; `examples` keeps the card up to date; `metrics` and `spans` are what is seen of an expert from outside; `program` is an expert as a
 //! process of its own.
 
 mod announce;
 mod answering;
 mod config;
 mod error;
+mod examples;
 mod inference;
 mod knowledge;
 mod metrics;

@@ -50,8 +50,14 @@ const RELOADS: Described = Described::counter(
     "Times that the knowledge was read again: ok, or failed, when the old state goes on answering",
 );
 
+const EXAMPLES_RELOADS: Described = Described::counter(
+    "consilium_expert_examples_reloads",
+    &["expert", "result"],
+    "Times that the examples were read again: ok, when routers learn them, or failed, when the card stays as it is",
+);
+
 /// Everything that this crate measures.
-pub const METRICS: &[&Described] = &[&MODEL, &ANSWER_DURATION, &VECTORS, &PASSAGES, &AGE, &RELOADS];
+pub const METRICS: &[&Described] = &[&MODEL, &ANSWER_DURATION, &VECTORS, &PASSAGES, &AGE, &RELOADS, &EXAMPLES_RELOADS];
 
 /// Who made the vector that knowledge is searched by.
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +72,7 @@ struct ExpertMetrics {
     answers: Amounts<AnswerLabels>,
     vectors: Counts<VectorLabels>,
     reloads: Counts<ReloadLabels>,
+    examples_reloads: Counts<ReloadLabels>,
     living: Living,
 }
 
@@ -151,6 +158,18 @@ impl Tally {
         self.metrics.reloads.add(&self.reloads(ok), 1);
     }
 
+    /// There is a file of examples.
+    pub(crate) fn has_examples(&self) {
+        for ok in [true, false] {
+            self.metrics.examples_reloads.add(&self.reloads(ok), 0);
+        }
+    }
+
+    /// The examples were read again.
+    pub(crate) fn examples_reloaded(&self, ok: bool) {
+        self.metrics.examples_reloads.add(&self.reloads(ok), 1);
+    }
+
     fn answer(&self, code: Code) -> AnswerLabels {
         AnswerLabels { expert: Arc::clone(&self.expert), rpc_response_status_code: code_name(code) }
     }
@@ -184,6 +203,7 @@ impl Drop for Tally {
             }
             for ok in [true, false] {
                 self.metrics.reloads.forget(&self.reloads(ok));
+                self.metrics.examples_reloads.forget(&self.reloads(ok));
             }
         }
         drop(living);
@@ -197,6 +217,7 @@ impl Default for ExpertMetrics {
             answers: Amounts::new(OBJECTIVE_SECONDS),
             vectors: Counts::default(),
             reloads: Counts::default(),
+            examples_reloads: Counts::default(),
             living: Living::default(),
         }
     }
@@ -207,6 +228,7 @@ impl Part for ExpertMetrics {
         sheet.amounts(&ANSWER_DURATION, &self.answers);
         sheet.counts(&VECTORS, &self.vectors);
         sheet.counts(&RELOADS, &self.reloads);
+        sheet.counts(&EXAMPLES_RELOADS, &self.examples_reloads);
         sheet.collect(self.living.clone());
     }
 }

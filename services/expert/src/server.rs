@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use arc_swap::ArcSwap;
 use consilium_mesh::{Deadline, inference::Statistics, message, registry::Card};
 use consilium_proto::v1::{self, expert_service_server::ExpertService};
 use futures::{Stream, StreamExt};
@@ -43,7 +44,8 @@ pub(crate) struct Identity {
 /// What answers once the model is loaded and warm.
 #[derive(Debug)]
 pub(crate) struct Ready {
-    pub(crate) card: Card,
+    /// Its examples may change.
+    pub(crate) card: ArcSwap<Card>,
     pub(crate) task: Arc<dyn Task>,
     pub(crate) models: Arc<Models>,
     /// What changes the models, where that is allowed.
@@ -54,7 +56,7 @@ pub(crate) struct Ready {
 
 impl Ready {
     pub(crate) fn new(card: Card, task: Arc<dyn Task>, models: Arc<Models>, control: Option<Control>) -> Ready {
-        Ready { card, task, models, control, texts: Statistics::default() }
+        Ready { card: ArcSwap::from_pointee(card), task, models, control, texts: Statistics::default() }
     }
 }
 
@@ -76,7 +78,7 @@ impl Server {
         let started = Instant::now();
         let ready = self.ready(&call.expert)?;
         let deadline = call.deadline.ok_or(Refused::NoDeadline)?;
-        let answering = Answering::begin(&self.tally, &ready.card.task, deadline);
+        let answering = Answering::begin(&self.tally, &ready.card.load().task, deadline);
         let query = wire::query(call.query, call.embedding, self.identity.reads);
         let (answering, query) = answering.check(query.map_err(Refused::from))?;
         let deltas = answering.run(&ready.task, query, Refused::Failed);
@@ -136,7 +138,7 @@ impl ExpertService for Server {
         let ready = self.ready(&request.get_ref().expert)?;
         let revision = ready.task.knowledge().map(|knowledge| knowledge.revision());
         Ok(Response::new(v1::DescribeResponse {
-            card: Some(message::card(&ready.card)),
+            card: Some(message::card(&ready.card.load())),
             instance: self.identity.instance.clone(),
             epoch: self.identity.epoch.clone(),
             knowledge_revision: revision.as_deref().unwrap_or_default().to_owned(),

@@ -31,6 +31,7 @@ use self::load::Loaded;
 use crate::{
     Announcement, Config, Error, Reads,
     announce::{self, Announced},
+    examples::Examples,
     inference::Inference,
     metrics::Tally,
     server::{Identity, Ready, Server},
@@ -204,6 +205,14 @@ impl Service {
                 Ok(())
             }
         });
+        if let Some(file) = options.config.examples_file.clone() {
+            let (config, ready, announced) = (options.config.clone(), Arc::clone(&ready), Arc::clone(&announced));
+            let (examples, stop) = (Examples { config, file, ready, announced, tally }, running.stop.clone());
+            running.tasks.spawn(async move {
+                examples.follow(stop).await;
+                Ok(())
+            });
+        }
         if let Some(controller) = controller {
             let (announced, stop) = (Arc::downgrade(&announced), running.stop.clone());
             running.tasks.spawn(async move {

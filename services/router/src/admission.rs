@@ -30,6 +30,8 @@ const MAX_ENTRIES: usize = 64;
 pub(crate) struct Request {
     pub(crate) id: String,
     pub(crate) query: Query,
+    /// Of the query's text, the gate is given a part: it is longer than what is read.
+    pub(crate) is_cut: bool,
     /// The query as it travels on to the experts.
     pub(crate) payload: Payload,
     pub(crate) options: Options,
@@ -60,6 +62,10 @@ pub(crate) struct Admitted {
 impl Admitted {
     pub(crate) fn query(&self) -> &Query {
         &self.request.query
+    }
+
+    pub(crate) fn is_cut(&self) -> bool {
+        self.request.is_cut
     }
 
     pub(crate) fn payload(&self) -> &Payload {

@@ -1,6 +1,8 @@
 //! `mesh.yaml`: what the router of a mesh is like, and where the mesh's models and experts are described. Raw as
 //! written → checked; the rest of the crate sees only the checked form.
 
+mod gate;
+
 use std::{
     net::SocketAddr,
     ops::RangeInclusive,
@@ -8,9 +10,9 @@ use std::{
     time::Duration,
 };
 
-use consilium_gate::Options as GateOptions;
+use consilium_gate::{Options as GateOptions, Settings as GateSettings};
 use consilium_mesh::{
-    config::{self, DNS_LABEL, Mistakes, Overlay, Source, is_dns_label},
+    config::{self, DNS_LABEL, Mistake, Mistakes, Overlay, Source, is_dns_label},
     limits::MAX_MESSAGE_BYTES,
     registry,
     serve::Web,
@@ -67,6 +69,9 @@ pub struct Config {
     /// Where instances meet.
     pub registry: registry::Settings,
     pub gate: GateOptions,
+    /// The same with what the gate's files say.
+    #[serde(skip)]
+    pub gate_settings: GateSettings,
     /// What callers may say about answers.
     pub feedback: feedback::Settings,
     /// For browsers; without it the router speaks HTTP/2 only.
@@ -79,6 +84,17 @@ pub struct Config {
     pub traces: telemetry::Settings,
     /// The router's certificate, and whose it believes of experts.
     pub tls: tls::Settings,
+    /// Where all this was read.
+    #[serde(skip)]
+    pub(crate) origin: Origin,
+}
+
+/// What a configuration was read from, and can be read from again.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Origin {
+    /// `mesh.yaml`
+    pub(crate) path: PathBuf,
+    pub(crate) overlay: Overlay,
 }
 
 impl Config {
@@ -88,9 +104,44 @@ impl Config {
     /// Every mistake that shows without the experts; [`Config::check_experts`] finds the others in a mesh that runs
     /// with its experts, [`Config::check_alone`] in a router of its own.
     pub fn load(path: &Path, overlay: &Overlay) -> Result<Self, Mistakes> {
-        let source = Source::read(path)?;
-        let raw: Raw = config::parse(&source, overlay)?;
-        raw.check(&source.file, path.parent().unwrap_or(Path::new("")))
+        Self::read(&Source::read(path)?, Origin { path: path.to_owned(), overlay: overlay.clone() })
+    }
+
+    /// Reads everything again, with `settings` in the place of the file's section `gate`, if there are any: in YAML or JSON,
+    /// by themselves or below the key `gate`. The encoder stays the file's unless they name one.
+    ///
+    /// # Errors
+    /// As with [`Config::load`]; what is wrong with the settings is said of their source.
+    pub fn with_gate(&self, settings: Option<&Source>) -> Result<Self, Mistakes> {
+        let origin = self.origin.clone();
+        let source = Source::read(&origin.path)?;
+        let Some(settings) = settings else { return Self::read(&source, origin) };
+        let file = source.file.clone();
+        let of_settings = |mut mistake: Mistake| {
+            // What an overlay says wrong is its own mistake.
+            if mistake.file == file && mistake.path.starts_with("gate") {
+                mistake.file.clone_from(&settings.file);
+            }
+            mistake
+        };
+        let read = config::replace(&source, ("gate", settings), &["encoder"]).and_then(|it| Self::read(&it, origin));
+        read.map_err(|mistakes| {
+            let mut found = Mistakes::default();
+            found.extend(mistakes.into_iter().map(of_settings));
+            found
+        })
+    }
+
+    fn read(source: &Source, origin: Origin) -> Result<Self, Mistakes> {
+        let raw: Raw = config::parse(source, &origin.overlay)?;
+        raw.check(&source.file, origin)
+    }
+
+    /// The files that the gate is set by: `mesh.yaml` and what its section `gate` names.
+    pub(crate) fn gate_files(&self) -> Vec<PathBuf> {
+        let mut files = vec![self.origin.path.clone()];
+        files.extend(gate::files(&self.gate));
+        files
     }
 
     /// A mesh's name and where it meets, and nothing else of `mesh.yaml`: for whoever runs neither models nor experts.
@@ -137,10 +188,21 @@ impl Config {
     }
 }
 
+/// What is wrong with the gate's options by themselves, and, where the mesh has no other `experts`, with the names in them.
+pub(crate) fn check_gate(gate: &GateOptions, file: &str, experts: Option<&[&str]>) -> Mistakes {
+    let mut found = Found { file, mistakes: Mistakes::default() };
+    match experts {
+        Some(experts) => found.gate(gate, experts),
+        None => found.gate(gate, &named(gate)),
+    }
+    found.mistakes
+}
+
 /// The experts that the gate's options speak of.
 fn named(gate: &GateOptions) -> Vec<&str> {
     let of_rules = gate.rules.iter().flat_map(|rule| [&rule.require, &rule.prefer, &rule.forbid]).flatten();
-    gate.fallback.iter().chain(of_rules).map(String::as_str).collect()
+    let of_cascades = gate.cascade.iter().flat_map(|cascade| &cascade.experts);
+    gate.fallback.iter().chain(gate.bars.keys()).chain(of_rules).chain(of_cascades).map(String::as_str).collect()
 }
 
 /// As written. What may be left out is optional here, so that everything wrong is reported together.
@@ -186,7 +248,8 @@ struct Raw {
 }
 
 impl Raw {
-    fn check(mut self, file: &str, base: &Path) -> Result<Config, Mistakes> {
+    fn check(mut self, file: &str, origin: Origin) -> Result<Config, Mistakes> {
+        let base = origin.path.parent().unwrap_or(Path::new(""));
         let mut found = Found { file, mistakes: Mistakes::default() };
         found.name(&self.name);
         let listen = found.address("listen", self.listen.as_deref().unwrap_or(DEFAULT_LISTEN));
@@ -222,6 +285,8 @@ impl Raw {
         if self.gate.encoder.is_empty() {
             found.add("gate.encoder", "missing".into(), "the name of a model that turns texts into vectors");
         }
+        gate::complete(&mut self.gate, base);
+        let gate_settings = gate::read(&self.gate, &mut |path, problem, expected| found.add(path, problem, expected));
         let experts = found.experts(base, &self.experts);
         found.mistakes.extend(self.registry.check(file, base));
         found.mistakes.extend(self.feedback.check(file, base));
@@ -245,11 +310,13 @@ impl Raw {
             experts,
             registry: self.registry,
             gate: self.gate,
+            gate_settings,
             feedback: self.feedback,
             web: self.web,
             max_connection_age,
             traces: self.traces,
             tls: self.tls,
+            origin,
         })
     }
 }

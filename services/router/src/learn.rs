@@ -1,4 +1,5 @@
-//! Keeps the router's view in step with the registry: endpoints at once, the gate's knowledge as soon as it is fitted.
+//! Keeps the router's view in step with the registry: endpoints at once, experts as soon as the gate has admitted them, and
+//! then a whole fit, which may take seconds.
 //! What the instances' health changes, it tells the registry and whoever watches the catalogue; picks know by themselves.
 
 use std::{sync::Arc, time::Duration};
@@ -55,8 +56,12 @@ pub(crate) struct Learner {
 
 /// The cards that the gate learns from, one an expert.
 type Cards = Vec<Arc<Card>>;
+/// An admission under way, of whom, and whether the gate took them in.
+type Admission = BoxFuture<'static, (Cards, Result<bool, consilium_gate::Error>)>;
 /// A fit under way, and what it will have taught the gate.
-type Fit = BoxFuture<'static, (Cards, Result<(), consilium_gate::Error>)>;
+type Fit = BoxFuture<'static, (Cards, Fitted)>;
+/// How it went, and how long it took.
+type Fitted = (Result<(), consilium_gate::Error>, Duration);
 
 impl Learner {
     /// Follows the registry until `stop`, or until the registry is gone. Endpoints change at once, also while the gate is
@@ -70,9 +75,13 @@ impl Learner {
         let mut tell_at = None;
         let mut forget = interval(FORGET_EVERY);
         forget.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut fitted: Option<Cards> = None;
+        // Whom the gate routes to, whom it was fitted to, and whom it was last asked to admit.
+        let (mut known, mut fitted, mut offered): (Option<Cards>, Option<Cards>, Option<Cards>) = (None, None, None);
         let mut failures = 0;
         let mut fit: Option<Fit> = None;
+        let mut admission: Option<Admission> = None;
+        // Whether anybody was admitted since the fit began: they stay on top of it.
+        let mut are_more = false;
         snapshots.mark_changed();
         loop {
             tokio::select! {
@@ -98,13 +107,32 @@ impl Learner {
                         self.registry.forget(lost);
                     }
                 }
-                (cards, outcome) = running(&mut fit) => {
+                (cards, outcome) = running(&mut admission) => {
+                    admission = None;
+                    match outcome {
+                        Ok(true) => {
+                            tracing::info!(experts = cards.len(), revision = %self.gate.revision(), "the gate has admitted experts until it is fitted");
+                            known = Some(cards.clone());
+                            are_more = true;
+                        }
+                        Ok(false) => {}
+                        Err(error) => {
+                            tracing::warn!(error = &error as &dyn std::error::Error, "experts wait until the gate is fitted");
+                        }
+                    }
+                    offered = Some(cards);
+                }
+                (cards, (outcome, took)) = running(&mut fit) => {
                     fit = None;
-                    self.metrics.fitted(outcome.is_ok());
+                    self.metrics.fitted(outcome.is_ok(), took);
                     match outcome {
                         Ok(()) => {
                             tracing::info!(experts = cards.len(), revision = %self.gate.revision(), "the gate is fitted");
+                            if !are_more {
+                                known = Some(cards.clone());
+                            }
                             fitted = Some(cards);
+                            offered = None;
                         }
                         Err(error) => {
                             failures += 1;
@@ -113,6 +141,7 @@ impl Learner {
                             }
                             tracing::error!(error = &error as &dyn std::error::Error, "the gate keeps what it knew");
                             fit = Some(self.fit(FIT_AGAIN_AFTER));
+                            are_more = false;
                         }
                     }
                 }
@@ -122,15 +151,22 @@ impl Learner {
                 // Not even that nobody is there is known: there is nothing to learn from.
                 continue;
             }
-            if fitted.as_ref().is_some_and(|fitted| same(fitted, &cards(catalog.snapshot()))) {
+            let cards = cards(catalog.snapshot());
+            let is_of = |some: &Option<Cards>| some.as_ref().is_some_and(|some| same(some, &cards));
+            if is_of(&known) {
                 self.published.send_if_modified(|published| {
                     let changed = !Arc::ptr_eq(published, &catalog);
                     *published = catalog;
                     changed
                 });
                 self.ready.set();
-            } else if fit.is_none() {
+            } else if admission.is_none() && fitted.is_some() && !is_of(&offered) {
+                admission = Some(self.admit(cards.clone()));
+            }
+            // After the admission, which would otherwise share the processor with the fit.
+            if fit.is_none() && admission.is_none() && !is_of(&fitted) {
                 fit = Some(self.fit(Duration::ZERO));
+                are_more = false;
             }
         }
     }
@@ -148,14 +184,25 @@ impl Learner {
         self.heard.set();
     }
 
+    /// Makes these experts known to the gate at once, whether or not a fit is under way.
+    fn admit(&self, cards: Cards) -> Admission {
+        let gate = Arc::clone(&self.gate);
+        async move {
+            let outcome = gate.admit(cards.iter().map(|card| profile(card)).collect()).await;
+            (cards, outcome)
+        }
+        .boxed()
+    }
+
     /// Fits the gate to the cards that are known once `after` has passed.
     fn fit(&self, after: Duration) -> Fit {
         let (gate, catalog) = (Arc::clone(&self.gate), Arc::clone(&self.catalog));
         async move {
             tokio::time::sleep(after).await;
             let cards = cards(catalog.load().snapshot());
+            let since = Instant::now();
             let outcome = gate.fit(cards.iter().map(|card| profile(card)).collect()).await;
-            (cards, outcome)
+            (cards, (outcome, since.elapsed()))
         }
         .boxed()
     }
@@ -174,10 +221,10 @@ async fn until(at: Option<Instant>) {
     }
 }
 
-/// The fit's end; never, where there is none.
-async fn running(fit: &mut Option<Fit>) -> (Cards, Result<(), consilium_gate::Error>) {
-    match fit {
-        Some(fit) => fit.await,
+/// The end of what is under way; never, where nothing is.
+async fn running<T>(work: &mut Option<BoxFuture<'static, T>>) -> T {
+    match work {
+        Some(work) => work.await,
         None => std::future::pending().await,
     }
 }

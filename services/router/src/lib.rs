@@ -19,6 +19,7 @@ mod model;
 mod pipeline;
 mod plan;
 pub mod program;
+mod reload;
 mod server;
 mod slo;
 mod spans;
@@ -28,7 +29,7 @@ mod wire;
 use std::{fmt, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use consilium_gate::Encoder;
+use consilium_gate::{Encoder, Gate};
 use consilium_mesh::{
     drain,
     health::Readiness,
@@ -53,6 +54,7 @@ use tokio_util::{
 };
 use tonic::codec::CompressionEncoding;
 
+use self::gate::Policy;
 pub use self::{
     admission::{MAX_TEXT_BYTES, MAX_TOP_K},
     config::Config,
@@ -84,12 +86,12 @@ pub struct Parts {
     /// Reads queries for the gate.
     pub encoder: Arc<dyn Encoder>,
     pub metrics: Metrics,
-    /// Ready once the gate knows the experts of the registry.
+    /// Ready once the gate knows the experts of the registry and goes by the settings there, if there are any.
     pub readiness: Readiness,
 }
 
 /// What [`run`] waits for, as latches of its readiness.
-const LATCHES: [&str; 2] = ["registry", "gate"];
+const LATCHES: [&str; 3] = ["registry", "gate", "settings"];
 
 /// A router's readiness, under every name that its health may be asked by. What [`run`] waits for is in it from the
 /// beginning: a latch that somebody adds and sets before `run` begins does not make it ready.
@@ -121,26 +123,17 @@ pub enum Error {
 /// finish what runs.
 pub async fn run(config: Config, parts: Parts, stop: CancellationToken) -> Result<drain::Report, Error> {
     let Parts { listener, registry, encoder, metrics, readiness } = parts;
-    let [heard, learnt] = LATCHES.map(|name| readiness.latch(name));
-    let model = Arc::new(consilium_gate::Gate::new(config.gate.clone(), encoder).map_err(Error::Gate)?);
+    let [heard, learnt, settled] = LATCHES.map(|name| readiness.latch(name));
+    let (model, policy) = gate(&config, encoder)?;
     let catalog = Arc::new(ArcSwap::from_pointee(catalog::Catalog::default()));
     let counters = metrics::Metrics::on(&metrics);
     metrics::watch(&metrics, &model, &catalog);
 
     let tls = Tls::open(&config.tls, &metrics).map_err(Error::Tls)?;
     let instances = how_to_know_experts(&config, &tls);
-    let limits = Limits { max_message_bytes: config.max_message_bytes, ..Limits::default() };
+    let limits = limits(&config);
     let deadlines = serve::Deadlines { default: config.default_deadline, max: config.max_deadline };
-    let options = serve::Options {
-        name: "router",
-        limits,
-        deadlines,
-        tls: tls.server(),
-        reflection: config.reflection,
-        web: config.web.clone(),
-        max_connection_age: (!config.max_connection_age.is_zero()).then_some(config.max_connection_age),
-        callers: config.traces.callers,
-    };
+    let options = serving(&config, &tls, deadlines);
     let server = serve::Server::new(listener, options).with_metrics(&metrics).with_health([readiness.clone()]);
     let (in_flight, long_streams) = (server.in_flight(), server.long_streams());
 
@@ -158,7 +151,7 @@ pub async fn run(config: Config, parts: Parts, stop: CancellationToken) -> Resul
     };
     let learner = learn::Learner {
         mesh: config.name.clone(),
-        registry,
+        registry: Arc::clone(&registry),
         lines,
         catalog: Arc::clone(&catalog),
         gate: Arc::clone(&model),
@@ -168,10 +161,19 @@ pub async fn run(config: Config, parts: Parts, stop: CancellationToken) -> Resul
         ready: learnt,
     };
     let mut learning = AbortOnDropHandle::new(tasks.spawn(learner.run(ending.clone())));
+    let reloader = reload::Reloader {
+        config: config.clone(),
+        registry,
+        gate: Arc::clone(&model),
+        policy: Arc::clone(&policy),
+        metrics: counters.clone(),
+        settled,
+    };
+    tasks.spawn(reloader.run(ending.clone()));
 
     let pipeline = Arc::new(pipeline::Pipeline {
         admission: admission::Admission { default_deadline: config.default_deadline },
-        gate: gate::Gate { model, fallback: config.gate.fallback.clone(), metrics: counters.clone() },
+        gate: gate::Gate { model, policy, metrics: counters.clone() },
         caller: call::Caller::new(Arc::clone(&catalog), counters.clone(), limits.max_message_bytes),
         metrics: counters.clone(),
         catalog,
@@ -233,6 +235,30 @@ fn how_to_know_experts(config: &Config, tls: &Tls) -> Option<tls::Client> {
         tracing::warn!("tls.plaintext_experts: experts that announce no TLS are called in plaintext");
     }
     Some(client)
+}
+
+/// The gate as it is set at the start, and who stands behind whom.
+fn gate(config: &Config, encoder: Arc<dyn Encoder>) -> Result<(Arc<Gate>, Arc<ArcSwap<Policy>>), Error> {
+    let model = Gate::with_settings(config.gate_settings.clone(), encoder).map_err(Error::Gate)?;
+    Ok((Arc::new(model), Arc::new(ArcSwap::from_pointee(Policy::of(&config.gate)))))
+}
+
+/// How calls come in.
+fn serving(config: &Config, tls: &Tls, deadlines: serve::Deadlines) -> serve::Options {
+    serve::Options {
+        name: "router",
+        limits: limits(config),
+        deadlines,
+        tls: tls.server(),
+        reflection: config.reflection,
+        web: config.web.clone(),
+        max_connection_age: (!config.max_connection_age.is_zero()).then_some(config.max_connection_age),
+        callers: config.traces.callers,
+    }
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits { max_message_bytes: config.max_message_bytes, ..Limits::default() }
 }
 
 /// Until the mesh is known, and while waiting for that helps anybody.

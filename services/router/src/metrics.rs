@@ -15,7 +15,7 @@ use tonic::Code;
 use tracing::Span;
 
 pub(crate) use self::collect::watch;
-use crate::gate::Decision;
+use crate::{gate::Decision, reload::Source};
 
 const SLO_GOOD: Described =
     Described::counter("consilium_slo_good", &["expert"], "Legs that met their expert's objective");
@@ -38,7 +38,7 @@ const SELECTIONS: Described =
 const CONFIDENCE: Described = Described::histogram(
     "consilium_router_confidence_ratio",
     &["expert"],
-    "Probability of the most probable expert, of queries that the gate's encoder read",
+    "Probability of the most probable expert, of queries that the gate read",
 );
 const GATE_DURATION: Described =
     Described::histogram("consilium_gate_duration", &["tier"], "How long the gate took to decide").of(Unit::Seconds);
@@ -49,8 +49,22 @@ const RULE_ERRORS: Described = Described::counter(
     &[],
     "Conditions of rules that could not be evaluated: no match, except that a rule which forbids then does",
 );
+const TRUNCATED: Described = Described::counter(
+    "consilium_gate_truncated",
+    &[],
+    "Queries that were longer than the gate reads, so that a part of them was not read",
+);
 const GATE_EXPERTS: Described = Described::gauge("consilium_gate_experts", &[], "Experts that the gate is fitted to");
 const FITS: Described = Described::counter("consilium_gate_fits", &["result"], "Times that the gate was fitted");
+const FIT_DURATION: Described =
+    Described::histogram("consilium_gate_fit_duration", &[], "How long it took to fit the gate to changed cards")
+        .of(Unit::Seconds);
+const RELOADS: Described = Described::counter(
+    "consilium_gate_reloads",
+    &["source", "result"],
+    "Times that the gate was set anew by mesh.yaml and its files or by the registry: ok, or failed, when the old settings \
+     stay",
+);
 const STEP_DURATION: Described =
     Described::histogram("consilium_router_step_duration", &["step"], "How long a step of a request's walk took")
         .of(Unit::Seconds);
@@ -117,6 +131,9 @@ const FEEDBACK: Described =
 const FEEDBACK_NUMBER: Described =
     Described::histogram("consilium_feedback_number", &["expert", "metric"], "Numbers that callers gave to answers");
 
+/// A fit takes from milliseconds, when one card has changed, to seconds for a large mesh.
+const FIT_SECONDS: &[f64] = &[0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+
 const RETRY_CAUSES: [&str; 2] = ["failed", "slow"];
 /// Health that is not sound, and a model that is not there.
 const EJECTION_CAUSES: [&str; 3] = ["not_serving", "unreachable", "lacking"];
@@ -129,8 +146,11 @@ pub const METRICS: &[&Described] = &[
     &GATE_DURATION,
     &RULES_MATCHED,
     &RULE_ERRORS,
+    &TRUNCATED,
     &GATE_EXPERTS,
     &FITS,
+    &FIT_DURATION,
+    &RELOADS,
     &STEP_DURATION,
     &LEG_DURATION,
     &ATTEMPT_DURATION,
@@ -162,7 +182,10 @@ pub(crate) struct Metrics {
     confidence: Amounts<ExpertLabels>,
     gate_duration: Amounts<TierLabels>,
     rules_matched: Counts<RuleLabels>,
+    truncated: Counts<NoLabels>,
     fits: Counts<FitLabels>,
+    fit_duration: Amounts<NoLabels>,
+    reloads: Counts<ReloadLabels>,
     step_duration: Amounts<StepLabels>,
     leg_duration: Amounts<LegLabels>,
     attempt_duration: Amounts<CallLabels>,
@@ -184,7 +207,10 @@ impl Default for Metrics {
             confidence: Amounts::new(RATIOS),
             gate_duration: Amounts::new(STEP_SECONDS),
             rules_matched: Counts::default(),
+            truncated: Counts::default(),
             fits: Counts::default(),
+            fit_duration: Amounts::new(FIT_SECONDS),
+            reloads: Counts::default(),
             step_duration: Amounts::new(STEP_SECONDS),
             leg_duration: Amounts::new(OBJECTIVE_SECONDS),
             attempt_duration: Amounts::new(CALL_SECONDS),
@@ -237,6 +263,15 @@ struct RuleLabels {
 struct FitLabels {
     result: &'static str,
 }
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReloadLabels {
+    source: &'static str,
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct NoLabels {}
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StepLabels {
@@ -294,7 +329,10 @@ impl Metrics {
             sheet.amounts(&CONFIDENCE, &metrics.confidence);
             sheet.amounts(&GATE_DURATION, &metrics.gate_duration);
             sheet.counts(&RULES_MATCHED, &metrics.rules_matched);
+            sheet.counts(&TRUNCATED, &metrics.truncated);
             sheet.counts(&FITS, &metrics.fits);
+            sheet.amounts(&FIT_DURATION, &metrics.fit_duration);
+            sheet.counts(&RELOADS, &metrics.reloads);
             sheet.amounts(&STEP_DURATION, &metrics.step_duration);
             sheet.amounts(&LEG_DURATION, &metrics.leg_duration);
             sheet.amounts(&ATTEMPT_DURATION, &metrics.attempt_duration);
@@ -307,8 +345,12 @@ impl Metrics {
             sheet.counts(&FEEDBACK, &metrics.feedback);
             sheet.amounts(&FEEDBACK_NUMBER, &metrics.feedback_number);
         });
-        for result in ["ok", "failed"] {
+        metrics.truncated.add(&NoLabels {}, 0);
+        for result in RESULTS {
             metrics.fits.add(&FitLabels { result }, 0);
+            for source in [Source::File, Source::Registry] {
+                metrics.reloads.add(&ReloadLabels { source: source.as_str(), result }, 0);
+            }
         }
         metrics
     }
@@ -343,14 +385,25 @@ impl Metrics {
         }
         let best = gate.candidates.iter().max_by(|a, b| a.probability.total_cmp(&b.probability));
         // Rules give the experts that they require equal shares: that is no confidence.
-        if let (Tier::Encoder, Some(best)) = (gate.tier, best) {
+        if let Some(best) = best.filter(|_| gate.tier != Tier::Rules) {
             self.confidence.observe(&ExpertLabels::of(&best.expert), best.probability, span);
+        }
+        if decision.is_truncated() {
+            self.truncated.add(&NoLabels {}, 1);
         }
     }
 
     /// The gate was fitted, or could not be.
-    pub(crate) fn fitted(&self, ok: bool) {
-        self.fits.add(&FitLabels { result: if ok { "ok" } else { "failed" } }, 1);
+    pub(crate) fn fitted(&self, ok: bool, took: Duration) {
+        self.fits.add(&FitLabels { result: result(ok) }, 1);
+        if ok {
+            self.fit_duration.observe(&NoLabels {}, took.as_secs_f64(), &Span::none());
+        }
+    }
+
+    /// The gate was set anew, or could not be.
+    pub(crate) fn reloaded(&self, source: Source, ok: bool) {
+        self.reloads.add(&ReloadLabels { source: source.as_str(), result: result(ok) }, 1);
     }
 
     pub(crate) fn step(&self, step: &'static str, took: Duration, span: &Span) {
@@ -424,6 +477,13 @@ impl Metrics {
         let labels = FeedbackNumberLabels { expert: expert.to_owned(), metric: metric.to_owned() };
         self.feedback_number.observe(&labels, number, &Span::none());
     }
+}
+
+const RESULTS: [&str; 2] = ["ok", "failed"];
+
+fn result(ok: bool) -> &'static str {
+    let [good, bad] = RESULTS;
+    if ok { good } else { bad }
 }
 
 #[cfg(test)]

@@ -168,7 +168,7 @@ mod tests {
     }
 
     fn catalog(experts: impl Into<BTreeMap<String, Arc<Expert>>>) -> Catalog {
-        let snapshot = Snapshot { revision: 1, experts: experts.into() };
+        let snapshot = Snapshot { revision: 1, experts: experts.into(), ..Snapshot::default() };
         Catalog::default().next(Arc::new(snapshot), &Sound)
     }
 

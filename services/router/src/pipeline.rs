@@ -53,7 +53,7 @@ impl Pipeline {
         let running = self.caller.run(&plan, &admitted, decision.vector(), events);
         let replies = self.step(Step::Call).run(running).await?;
         let (how, misses_somebody) = (admitted.options().combine, decision.misses_somebody());
-        let merged = self.step(Step::Combine).of(|| combine::merge(&replies, how, misses_somebody))?;
+        let merged = self.step(Step::Combine).of(|| combine::merge(&plan, &replies, how, misses_somebody))?;
         events.done(Some(merged)).await
     }
 

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::{
     balance::Wanted,
     catalog::{Catalog, Target},
-    gate::Decision,
+    gate::{Choice, Decision},
 };
 
 /// Kept back from the deadline for combining and for the way to the client, so that the caller gets our own answer
@@ -49,10 +49,23 @@ pub(crate) struct Leg {
     pub(crate) idempotent: bool,
     /// Live instances when the plan was made.
     pub(crate) live: usize,
+    /// Whether it runs once its stage is reached.
+    pub(crate) turn: Turn,
+}
+
+/// When a leg runs, of those before it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Turn {
+    /// Whatever they did: it is of the first stage.
+    First,
+    /// When the leg at this position of the plan failed, or answered with less than this confidence.
+    Escalation { after: usize, below: f64 },
+    /// When none of them has an answer.
+    Reserve,
 }
 
 impl Leg {
-    fn new((index, stage): (usize, usize), expert: &str, target: &Target<'_>) -> Self {
+    fn new((index, stage): (usize, usize), turn: Turn, expert: &str, target: &Target<'_>) -> Self {
         Self {
             index,
             stage,
@@ -65,6 +78,7 @@ impl Leg {
             slo: target.card.slo,
             idempotent: target.card.idempotent,
             live: target.live,
+            turn,
         }
     }
 
@@ -86,33 +100,82 @@ pub(crate) fn single(expert: &str, wanted: Wanted<'_>, target: &Target<'_>, rema
         model_version: wanted.model_version.into(),
         is_unlisted: wanted.is_unlisted,
         budget: remaining.saturating_sub(RESERVE),
-        ..Leg::new((0, 1), expert, target)
+        ..Leg::new((0, 1), Turn::First, expert, target)
     }
 }
 
-/// The experts that the decision selected make the first stage; where a fallback expert stands ready and was not
-/// selected itself, it is the second, for the case that nobody in the first can answer.
-pub(crate) fn build(decision: &Decision, catalog: &Catalog, deadline: Instant, now: Instant) -> Plan {
-    let mut groups = vec![decision.selected().collect::<Vec<_>>()];
-    groups.extend(decision.reserve().map(|expert| vec![expert]));
-
-    let mut index = 0;
-    let mut stages = Vec::new();
-    for group in groups {
-        let mut legs = Vec::new();
-        for choice in group {
-            let Some(target) = catalog.target(choice.expert, choice.version) else {
-                continue;
-            };
-            legs.push(Leg::new((index, stages.len() + 1), choice.expert, &target));
-            index += 1;
+impl Plan {
+    /// The leg that begins what this one goes on with; the leg itself, where it goes on with nothing.
+    pub(crate) fn root(&self, leg: usize) -> usize {
+        let mut root = leg;
+        // Each step leads to an earlier leg.
+        while let Some(Leg { turn: Turn::Escalation { after, .. }, .. }) = self.leg(root)
+            && *after < root
+        {
+            root = *after;
         }
-        if !legs.is_empty() {
-            stages.push(Stage { legs });
+        root
+    }
+
+    fn leg(&self, index: usize) -> Option<&Leg> {
+        self.stages.iter().flat_map(|stage| &stage.legs).find(|leg| leg.index == index)
+    }
+}
+
+/// The experts that the decision selected make the first stage. Those that stand behind one of them make the next ones, a
+/// stage for each step of a cascade; where a fallback expert stands ready and was not selected itself, it is the last, for
+/// the case that nobody else can answer.
+pub(crate) fn build(decision: &Decision, catalog: &Catalog, deadline: Instant, now: Instant) -> Plan {
+    let mut draft = Draft { catalog, stages: Vec::new(), legs: 0 };
+    // Of each cascade: its last leg so far, who comes next, below which confidence.
+    let mut cascades = Vec::new();
+    for choice in decision.selected() {
+        if let Some(leg) = draft.add(1, Turn::First, choice)
+            && let Some((next, below)) = decision.behind(choice)
+        {
+            cascades.push((leg, next, below));
         }
     }
+    let mut stage = 2;
+    while !cascades.is_empty() {
+        cascades.retain_mut(|(after, next, below)| {
+            let Some(choice) = next.next() else { return false };
+            if let Some(leg) = draft.add(stage, Turn::Escalation { after: *after, below: *below }, choice) {
+                *after = leg;
+            }
+            true
+        });
+        stage = draft.stages.len() + 1;
+    }
+    if let Some(choice) = decision.reserve() {
+        draft.add(stage, Turn::Reserve, choice);
+    }
+    let Draft { mut stages, .. } = draft;
     allot(&mut stages, deadline.saturating_duration_since(now).saturating_sub(RESERVE));
     Plan { stages }
+}
+
+/// A plan in the making.
+struct Draft<'a> {
+    catalog: &'a Catalog,
+    stages: Vec<Stage>,
+    legs: usize,
+}
+
+impl Draft<'_> {
+    /// Puts a leg into this stage, the last one or the one after it, and tells its position; `None` for an expert that is
+    /// not in the catalogue.
+    fn add(&mut self, stage: usize, turn: Turn, choice: Choice<'_>) -> Option<usize> {
+        let target = self.catalog.target(choice.expert, choice.version)?;
+        let index = self.legs;
+        let leg = Leg::new((index, stage), turn, choice.expert, &target);
+        match self.stages.get_mut(stage - 1) {
+            Some(stage) => stage.legs.push(leg),
+            None => self.stages.push(Stage { legs: vec![leg] }),
+        }
+        self.legs += 1;
+        Some(index)
+    }
 }
 
 /// Gives every leg its budget: the last stage may use all that remains, an earlier one leaves to each later one that
@@ -147,6 +210,7 @@ mod tests {
             slo: Slo { latency: Duration::from_millis(*ms), objective: 0.99, first_token: None },
             idempotent: true,
             live: 1,
+            turn: Turn::First,
         };
         Stage { legs: latencies.iter().map(leg).collect() }
     }

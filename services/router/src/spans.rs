@@ -93,10 +93,12 @@ pub(crate) fn decided(decision: &Decision) {
     set(span, "consilium.gate.outcome", gate.outcome.as_str());
     set(span, "consilium.gate.reason", decision.reason());
     set(span, "consilium.gate.tier", gate.tier.as_str());
-    set(span, "consilium.gate.revision", gate.revision.clone());
+    set(span, "consilium.gate.revision", gate.revision.to_string());
+    set(span, "consilium.gate.calibrated", gate.calibrated);
+    set(span, "consilium.gate.truncated", decision.is_truncated());
     set_list(span, "consilium.gate.selected", decision.selected().map(|choice| choice.expert));
     let candidates = || gate.candidates.iter().take(CANDIDATES);
-    set_list(span, "consilium.gate.candidates", candidates().map(|candidate| candidate.expert.as_str()));
+    set_list(span, "consilium.gate.candidates", candidates().map(|candidate| &*candidate.expert));
     set_numbers(span, "consilium.gate.probabilities", candidates().map(|candidate| candidate.probability));
     set_list(span, "consilium.gate.rules", gate.rules_matched.iter().map(String::as_str));
     let dimensions = gate.dimensions.iter();

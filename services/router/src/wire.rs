@@ -71,6 +71,11 @@ impl Answer {
         Self(v1::Answer { sections: all.map(section).collect(), ..best.0.clone() })
     }
 
+    /// How sure the expert is, 0..=1, where it says so.
+    pub(crate) fn confidence(&self) -> Option<f64> {
+        self.0.confidence
+    }
+
     pub(crate) fn into_message(self) -> v1::Answer {
         self.0
     }

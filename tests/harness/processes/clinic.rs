@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use consilium_proto::v1::{self, instance::State};
+use consilium_proto::{
+    client::router_service_client::RouterServiceClient,
+    v1::{self, instance::State},
+};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
@@ -152,6 +155,29 @@ impl Clinic {
         self.begin(instance).await;
         self.routed(instance).await;
         since.elapsed()
+    }
+
+    /// Starts an expert on a subject that the mesh has not had so far. Returns when etcd lists it: the router may not have
+    /// learned it yet.
+    pub async fn newcomer(&self, name: &str, examples: &[&str]) -> Expert {
+        files::newcomer(self.dir.path(), name, examples);
+        let expert = self.starting(&self.etcd.urls()).expert(name, name, ANY_PORT).await;
+        let listed = async || (!self.etcd.announced(MESH, name).await.is_empty()).then_some(());
+        until("etcd lists the newcomer", listed).await;
+        expert
+    }
+
+    /// Returns when the router would send this question to this expert, and how long that took.
+    pub async fn routes(&self, question: &str, expert: &str) -> Duration {
+        let client = RouterServiceClient::new(self.router.channel.clone());
+        let would = async || {
+            let query = v1::Query { text: question.to_owned(), ..Default::default() };
+            let request = v1::ExplainRequest { query: Some(query), ..Default::default() };
+            let decision = client.clone().explain(request).await.ok()?.into_inner().decision?;
+            let chosen = |candidate: &v1::decision::Candidate| candidate.selected && candidate.expert == expert;
+            decision.candidates.iter().any(chosen).then_some(())
+        };
+        until("the newcomer is routed to", would).await.1
     }
 
     /// Returns when the router routes to `instance` in the life that it has now, and how long that took.

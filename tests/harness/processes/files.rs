@@ -74,6 +74,43 @@ pub(super) fn clinic(dir: &Path) {
     mesh(dir, MESH, &json!({"encoder": "minilm-l6", "fallback": "general"}));
 }
 
+/// Subjects that join the clinic while it runs: an expert's name, and what it should get. The first of these is asked.
+pub const NEWCOMERS: [(&str, [&str; 4]); 3] = [
+    (
+        "dialysis",
+        [
+            "When is my next dialysis session?",
+            "How long does one dialysis session take?",
+            "May I eat before dialysis?",
+            "What happens when I miss a dialysis session?",
+        ],
+    ),
+    (
+        "eyes",
+        [
+            "Since yesterday I see flashes of light in my left eye",
+            "How often should a diabetic have the eyes examined?",
+            "Which eye drops help against glaucoma?",
+            "What is a cataract operation like?",
+        ],
+    ),
+    (
+        "vaccination",
+        [
+            "Which vaccinations do I need before a trip to Brazil?",
+            "When is the second dose against measles due?",
+            "Can I be vaccinated while I have a cold?",
+            "How long does a tetanus vaccination last?",
+        ],
+    ),
+];
+
+/// Writes the files of one of the [`NEWCOMERS`].
+pub(super) fn newcomer(dir: &Path, name: &str, examples: &[&str]) {
+    let about = ("about", name, "What there is to know about this fills a book, of which this is a sentence.");
+    retrieving(dir, name, &format!("Answers questions about {name}."), (examples, &[passage(about)]));
+}
+
 /// Writes `mesh.yaml` for the experts that are described in directories beside it.
 pub(super) fn mesh(dir: &Path, name: &str, gate: &Value) {
     // JSON is YAML too.

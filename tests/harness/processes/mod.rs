@@ -34,7 +34,7 @@ pub use clinic::{Clinic, EXPERT, MESH, Options};
 pub use collector::Collector;
 pub use etcd::{Announced, Etcd, tool};
 pub use expert::Expert;
-pub use files::QUESTIONS;
+pub use files::{NEWCOMERS, QUESTIONS};
 pub use jaeger::{Jaeger, Kind, Span, Trace};
 pub use lab::Lab;
 pub use ledger::{Attempt, Effect, Event, Id, Ledger, Outcome, Tally};

@@ -1,4 +1,4 @@
-//! The mesh that is shipped, `meshes/clinic`, as an operator would run it: etcd, a router and its four experts, all of them
+//! The mesh that is shipped, `meshes/clinic`, as an operator would run it: etcd, a router and its five experts, all of them
 //! processes of their own. Beside them scripted experts in the same etcd, served from here, for what real ones cannot be
 //! made to show on demand. Nobody asks those unless a request names them.
 
@@ -29,8 +29,9 @@ use crate::{Behaviour, Scripted, Stumbled, models};
 
 const FILES: &str = "meshes/clinic";
 /// The experts of the mesh's files, one of them twice: expert and instance.
-const INSTANCES: [(&str, &str); 5] = [
+const INSTANCES: [(&str, &str); 6] = [
     ("care-coordination", "care-coordination-1"),
+    ("clinical-documentation", "clinical-documentation-1"),
     ("diagnostic-reasoning", "diagnostic-reasoning-1"),
     ("drug-interactions", "drug-interactions-1"),
     ("drug-interactions", "drug-interactions-2"),

@@ -25,6 +25,7 @@ var builtIn = []question{
 	{Text: "Is it safe to combine sertraline and tramadol?", Expert: "drug-interactions"},
 	{Text: "Who arranges home oxygen before discharge?", Expert: "care-coordination"},
 	{Text: "Sudden worst headache of her life, stiff neck, vomiting", Expert: "diagnostic-reasoning"},
+	{Text: "Which parts of the record must the surgeon have signed before the operation?", Expert: "clinical-documentation"},
 	{Text: "How many hours of sleep does an adult need?", Expert: "general"},
 	{Text: "What is the best recipe for sourdough bread?", Outcome: "refused"},
 }

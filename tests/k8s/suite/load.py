@@ -15,10 +15,10 @@ from suite.release import PORT, Release
 QUESTIONS = REPOSITORY / "meshes" / "clinic" / "demo.jsonl"
 IMAGE = "docker.io/consilium-tests/load:0"
 PROGRAM = "/usr/bin/load"
-# Of each of the two pods. Beside routers, eight experts and a control plane that is a load for two cores,
+# Of each of the two pods. Beside routers, ten experts and a control plane that is a load for two cores,
 # but it is not what is measured: what is looked for is a question without an answer.
 RATE = 10
-# As long as the clinic lets a question take. Two cores are slow while eleven pods start on them, which is not what is
+# As long as the clinic lets a question take. Two cores are slow while thirteen pods start on them, which is not what is
 # looked for either; how long the slowest answer took stands in the table.
 TIMEOUT = "10s"
 # So long it goes on before and after what happens: who lost a router may notice only with the next questions.

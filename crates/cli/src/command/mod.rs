@@ -6,6 +6,7 @@ pub(crate) mod demo;
 pub(crate) mod experts;
 pub(crate) mod explain;
 pub(crate) mod feedback;
+pub(crate) mod gate;
 pub(crate) mod models;
 pub(crate) mod retire;
 pub(crate) mod slo;
@@ -57,6 +58,7 @@ pub(crate) async fn run(command: Command, page: &mut Page<'_>) -> Result<Exit, E
         Command::Verify(args) => verify::run(&args, page).await,
         Command::Models(args) => models::run(&args, page).await,
         Command::Check(args) => check::run(args, page),
+        Command::Gate(args) => gate::run(args.command, page).await,
         Command::Slo(args) => slo::run(args.command, page),
     }
 }

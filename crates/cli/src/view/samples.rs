@@ -90,6 +90,9 @@ pub(crate) fn decision(outcome: v1::decision::Outcome, reason: &str) -> v1::Deci
         gate_tier: "encoder".into(),
         elapsed: duration(3_100),
         unavailable_experts: Vec::new(),
+        calibrated: true,
+        truncated: false,
+        min_confidence: Some(0.5),
     }
 }
 

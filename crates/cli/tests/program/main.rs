@@ -5,6 +5,7 @@
 mod broken;
 mod fetching;
 mod files;
+mod gating;
 mod running;
 mod scripted;
 mod secured;

@@ -7,7 +7,9 @@
 )]
 
 mod bare;
+mod long;
 mod models;
 mod scripted;
 mod shapes;
 mod support;
+mod tokens;

@@ -1,7 +1,7 @@
 //! Which conditions are admitted: a type checker over the part of CEL that costs at most one pass over the query for
 //! each operator. Comprehensions, arithmetic, conversions and unknown names end here, at load.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
 use cel::common::ast::{CallExpr, Expr, LiteralValue, SelectExpr, operators};
@@ -20,13 +20,20 @@ const MAX_PATTERN: usize = 1 << 20;
 
 const FUNCTIONS: &str = "size, contains, startsWith, endsWith, matches, has, in, the comparisons, &&, ||, ! and ?:";
 
+/// An admitted condition.
+pub(super) struct Condition {
+    pub(super) program: Program,
+    /// The dimensions whose values in effect it reads.
+    pub(super) reads: Vec<String>,
+}
+
 /// Compiles a condition and adds the patterns it uses to `patterns`, or says everything that is wrong with it.
 pub(super) fn condition(
     source: &str,
     env: &Env,
     dimensions: &BTreeMap<String, Dimension>,
     patterns: &mut HashMap<String, Regex>,
-) -> Result<Program, Vec<Problem>> {
+) -> Result<Condition, Vec<Problem>> {
     if source.len() > MAX_CONDITION {
         return Err(vec![(
             format!("is {} bytes long", source.len()),
@@ -37,13 +44,13 @@ pub(super) fn condition(
         let text = errors.to_string().lines().next().unwrap_or_default().to_owned();
         vec![(text, "a condition in CEL, for example: 'patient' in attributes.audience".to_owned())]
     })?;
-    let mut checker = Checker { dimensions, patterns, problems: Vec::new() };
+    let mut checker = Checker { dimensions, patterns, reads: BTreeSet::new(), problems: Vec::new() };
     let result = checker.kind(program.expression());
     if result.is_some_and(|kind| kind != Kind::Bool) {
         checker.problem("is not a condition".to_owned(), "an expression that is true or false");
     }
-    let problems = checker.problems;
-    if problems.is_empty() { Ok(program) } else { Err(problems) }
+    let Checker { reads, problems, .. } = checker;
+    if problems.is_empty() { Ok(Condition { program, reads: reads.into_iter().collect() }) } else { Err(problems) }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -56,6 +63,8 @@ enum Kind {
     List(Box<Kind>),
     /// The variable `attributes`: lists of texts by dimension.
     Attributes,
+    /// The variable `dimensions`: lists of texts by dimension, one for every declared dimension.
+    Dimensions,
     /// The variable `labels`: texts by key.
     Labels,
     /// A variable with fixed fields, all of them texts.
@@ -71,6 +80,7 @@ const CALLER: Kind = Kind::Fields { name: "caller", fields: &["tenant", "tier", 
 struct Checker<'a> {
     dimensions: &'a BTreeMap<String, Dimension>,
     patterns: &'a mut HashMap<String, Regex>,
+    reads: BTreeSet<String>,
     problems: Vec<Problem>,
 }
 
@@ -83,8 +93,12 @@ impl Checker<'_> {
                 "query" => Some(QUERY),
                 "caller" => Some(CALLER),
                 "attributes" => Some(Kind::Attributes),
+                "dimensions" => Some(Kind::Dimensions),
                 "labels" => Some(Kind::Labels),
-                _ => self.problem(format!("there is no variable {name:?}"), "query.text, attributes, labels or caller"),
+                _ => self.problem(
+                    format!("there is no variable {name:?}"),
+                    "query.text, attributes, dimensions, labels or caller",
+                ),
             },
             Expr::Select(select) => self.select(select),
             Expr::Call(call) => self.call(call),
@@ -129,6 +143,13 @@ impl Checker<'_> {
         let kind = match operand {
             Kind::Labels => Kind::Text,
             Kind::Attributes => self.dimension(&select.field)?,
+            Kind::Dimensions if select.test => {
+                return self.problem(
+                    "has is always true of dimensions, whose values are an empty list where unknown".to_owned(),
+                    format!("size(dimensions.{}) > 0", select.field),
+                );
+            }
+            Kind::Dimensions => self.in_effect(&select.field)?,
             Kind::Fields { fields, .. } if fields.contains(&select.field.as_str()) => Kind::Text,
             Kind::Fields { name, fields } => {
                 return self.problem(
@@ -139,7 +160,7 @@ impl Checker<'_> {
             other => {
                 return self.problem(
                     format!("{other} has no field {:?}", select.field),
-                    "a field of query, attributes, labels or caller",
+                    "a field of query, attributes, dimensions, labels or caller",
                 );
             }
         };
@@ -152,6 +173,13 @@ impl Checker<'_> {
         }
         let declared = listed(self.dimensions.keys().map(String::as_str));
         self.problem(format!("no dimension is called {name:?}"), format!("a declared dimension: {declared}"))
+    }
+
+    /// `dimensions.name`: the rule has to wait until that value is known.
+    fn in_effect(&mut self, name: &str) -> Option<Kind> {
+        let kind = self.dimension(name)?;
+        self.reads.insert(name.to_owned());
+        Some(kind)
     }
 
     fn call(&mut self, call: &CallExpr) -> Option<Kind> {
@@ -200,6 +228,11 @@ impl Checker<'_> {
             (operators::INDEX, [Kind::Attributes, Kind::Text]) => match arguments.get(1).and_then(|key| text(key)) {
                 Some(key) => return self.dimension(key),
                 None => Some(Kind::List(Box::new(Kind::Text))),
+            },
+            (operators::INDEX, [Kind::Dimensions, Kind::Text]) => match arguments.get(1).and_then(|key| text(key)) {
+                Some(key) => return self.in_effect(key),
+                // What a rule waits for has to be known before a query comes.
+                None => return self.problem("the dimension is not written out".to_owned(), "dimensions.<name>"),
             },
             ("size", [Kind::Text | Kind::List(_) | Kind::Attributes | Kind::Labels]) => Some(Kind::Int),
             ("matches", [Kind::Text, Kind::Text]) => return self.pattern(arguments.get(1).and_then(|p| text(p))),
@@ -269,6 +302,7 @@ impl fmt::Display for Kind {
             Self::Text => f.write_str("a text"),
             Self::List(_) => f.write_str("a list"),
             Self::Attributes => f.write_str("attributes"),
+            Self::Dimensions => f.write_str("dimensions"),
             Self::Labels => f.write_str("labels"),
             Self::Fields { name, .. } => f.write_str(name),
         }

@@ -6,12 +6,31 @@ use super::*;
 use crate::options::{Dimension, Rule};
 
 fn options(rules: Vec<Rule>) -> Options {
-    let audience = Dimension { values: vec!["clinician".into(), "patient".into()], summary: String::new() };
-    Options { rules, dimensions: BTreeMap::from([("audience".to_owned(), audience)]), ..Options::default() }
+    let dimensions = ["audience", "urgency"].map(|name| (name.to_owned(), Dimension::given(["clinician", "patient"])));
+    Options { rules, dimensions: BTreeMap::from(dimensions), ..Options::default() }
 }
 
 fn forbid(when: &str) -> Rule {
     Rule { name: "r".into(), when: when.into(), forbid: vec!["a".into()], ..Rule::default() }
+}
+
+fn known(pairs: &[(&str, &[&str])]) -> Known {
+    pairs
+        .iter()
+        .map(|(name, values)| ((*name).to_owned(), values.iter().map(|value| Arc::from(*value)).collect()))
+        .collect()
+}
+
+/// Everything at once, as if nothing had to be read.
+fn verdict<'a>(rules: &'a RuleSet, query: &Query) -> Verdict<'a> {
+    let known = known(&[("audience", &["patient"]), ("urgency", &[])]);
+    let mut verdict = rules.start(query, &known);
+    verdict.finish(query, &known);
+    verdict
+}
+
+fn experts<'a>(named: impl Iterator<Item = (&'a str, &'a Arc<str>)>) -> Vec<&'a str> {
+    named.map(|(expert, _)| expert).collect()
 }
 
 fn problems(when: &str) -> Vec<String> {
@@ -53,10 +72,13 @@ fn conditions_read_text_attributes_labels_and_caller() {
         ("caller.tenant == 'north' && caller.tier != 'free' && caller.purpose == ''", true),
         ("size(query.text) > 10 ? caller.tier == 'gold' : false", true),
         ("!(query.text < 'A')", true),
+        ("'patient' in dimensions.audience", true),
+        ("dimensions['audience'][0] == 'patient' && size(dimensions.urgency) == 0", true),
+        ("'patient' in dimensions.urgency", false),
     ] {
         let rules = RuleSet::compile(&options(vec![forbid(when)])).unwrap_or_else(|m| panic!("{when}: {m:?}"));
-        assert_eq!(!rules.evaluate(&query()).forbidden.is_empty(), expected, "{when}");
-        assert_eq!(rules.errors(), 0, "{when}");
+        assert_eq!(verdict(&rules, &query()).forbidden().next().is_some(), expected, "{when}");
+        assert_eq!(rules.errors.load(Ordering::Relaxed), 0, "{when}");
     }
 }
 
@@ -104,6 +126,9 @@ fn unknown_names_are_refused() {
         ("'x' in attributes.ward", "no dimension is called \"ward\""),
         ("'x' in attributes['ward']", "no dimension is called \"ward\""),
         ("labels.document.length == 1", "no field \"length\""),
+        ("'x' in dimensions.ward", "no dimension is called \"ward\""),
+        ("has(dimensions.audience)", "has is always true"),
+        ("'x' in dimensions[labels.key]", "not written out"),
     ] {
         let problems = problems(when);
         assert!(problems.iter().any(|problem| problem.contains(part)), "{when}: {problems:?}");
@@ -176,11 +201,14 @@ fn an_error_forbids_in_a_forbid_and_is_no_match_elsewhere() {
         Rule { forbid: vec!["b".into()], ..rule("forbid") },
     ]))
     .unwrap();
-    let verdict = rules.evaluate(&Query::default());
-    assert_eq!(verdict.matched, ["forbid"]);
-    assert_eq!(verdict.forbidden, [("forbid".to_owned(), "b".to_owned())]);
-    assert!(verdict.required.is_empty() && verdict.preferred.is_empty());
-    assert_eq!(rules.errors(), 3);
+    let verdict = verdict(&rules, &Query::default());
+    assert_eq!(verdict.names(), ["forbid"]);
+    assert_eq!(
+        verdict.forbidden().map(|(expert, note)| (expert, &**note)).collect::<Vec<_>>(),
+        [("b", "rule forbid forbids it")]
+    );
+    assert!(verdict.required().next().is_none() && verdict.preferred().next().is_none());
+    assert_eq!(rules.errors.load(Ordering::Relaxed), 3);
 }
 
 #[test]
@@ -198,8 +226,56 @@ fn the_highest_priority_decides_what_is_required() {
         rule("also-high", 5, &["c"]),
     ]))
     .unwrap();
-    let verdict = rules.evaluate(&query());
-    assert_eq!(verdict.matched, ["high", "also-high", "low"]);
-    let experts: Vec<&str> = verdict.required.iter().map(|(_, expert)| expert.as_str()).collect();
-    assert_eq!(experts, ["b", "c"]);
+    let verdict = verdict(&rules, &query());
+    assert_eq!(verdict.names(), ["high", "also-high", "low"]);
+    assert_eq!(experts(verdict.required()), ["b", "c"]);
+}
+
+#[test]
+fn a_rule_waits_for_the_dimensions_that_it_reads() {
+    let rule =
+        |name: &str, when: &str, priority| Rule { name: name.into(), when: when.into(), priority, ..Rule::default() };
+    let late =
+        |priority| Rule { require: vec!["late".into()], ..rule("late", "'patient' in dimensions.audience", priority) };
+    let early = Rule { require: vec!["early".into()], ..rule("early", "'patient' in attributes.audience", 5) };
+    let nothing = known(&[("urgency", &[])]);
+    for (late, is_certain, required) in [(late(9), false, "late"), (late(5), false, "early"), (late(1), true, "early")]
+    {
+        let rules = RuleSet::compile(&options(vec![early.clone(), late])).unwrap();
+        let query = query();
+        let mut verdict = rules.start(&query, &nothing);
+        assert_eq!(verdict.names(), ["early"]);
+        assert_eq!(verdict.requires_for_certain(), is_certain);
+        verdict.finish(&query, &known(&[("urgency", &[]), ("audience", &["patient"])]));
+        assert_eq!(verdict.names().len(), 2);
+        assert_eq!(experts(verdict.required())[0], required);
+    }
+}
+
+#[test]
+fn only_a_guard_or_a_higher_requirement_holds_up_what_is_required() {
+    let pending = |effect: fn(Rule) -> Rule| {
+        let early = Rule { name: "early".into(), when: "true".into(), require: vec!["a".into()], ..Rule::default() };
+        let late = Rule { name: "late".into(), when: "size(dimensions.audience) > 0".into(), ..Rule::default() };
+        let rules = RuleSet::compile(&options(vec![early, effect(late)])).unwrap();
+        rules.start(&query(), &Known::new()).requires_for_certain()
+    };
+    assert!(pending(|rule| Rule { prefer: vec!["b".into()], ..rule }));
+    assert!(!pending(|rule| Rule { forbid: vec!["b".into()], ..rule }));
+    assert!(!pending(|rule| Rule { require: vec!["b".into()], ..rule }), "of one priority both are asked");
+    assert!(pending(|rule| Rule { require: vec!["b".into()], priority: -1, ..rule }));
+}
+
+#[test]
+fn a_guard_whose_dimension_could_not_be_read_forbids() {
+    let guard = |name: &str, when: &str| Rule { name: name.into(), ..forbid(when) };
+    let rules = RuleSet::compile(&options(vec![
+        guard("reads", "'patient' in dimensions.audience"),
+        guard("no", "'patient' in dimensions.urgency"),
+    ]))
+    .unwrap();
+    assert!(rules.reads_dimensions());
+    let mut verdict = rules.start(&query(), &known(&[("urgency", &[])]));
+    verdict.finish(&query(), &known(&[("urgency", &[])]));
+    assert_eq!(verdict.names(), ["reads"]);
 }

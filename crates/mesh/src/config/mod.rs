@@ -16,6 +16,7 @@ mod yaml;
 use std::path::Path as FilePath;
 
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
 
 pub use label::{DNS_LABEL, is_dns_label};
 pub use mistakes::{Mistake, Mistakes};
@@ -86,6 +87,34 @@ pub fn parse<T: DeserializeOwned + Serialize>(source: &Source, overlay: &Overlay
         Some(typed) if mistakes.is_empty() => Ok(typed),
         _ => Err(mistakes),
     }
+}
+
+/// `source` with what `section` says in the place of its key `key`; those of the old one's keys that are in `kept` stay
+/// unless the new one has them. The section may be written by itself or below its key.
+///
+/// # Errors
+/// Where one of the two cannot be read as keys and values.
+pub fn replace(source: &Source, (key, section): (&str, &Source), kept: &[&str]) -> Result<Source, Mistakes> {
+    let mut mistakes = Mistakes::default();
+    let tree = mistakes.take(yaml::parse(source));
+    let section = mistakes.take(yaml::parse(section));
+    let (Some(Value::Object(mut tree)), Some(Value::Object(mut section))) = (tree, section) else {
+        return Err(mistakes);
+    };
+    if section.len() == 1
+        && let Some(Value::Object(_)) = section.get(key)
+        && let Some(Value::Object(inner)) = section.remove(key)
+    {
+        section = inner;
+    }
+    let old = tree.remove(key);
+    for name in kept {
+        if let Some(value) = old.as_ref().and_then(|old| old.get(name)) {
+            section.entry(*name).or_insert_with(|| value.clone());
+        }
+    }
+    tree.insert(key.to_owned(), Value::Object(section));
+    Ok(Source { file: source.file.clone(), text: Value::Object(tree).to_string() })
 }
 
 /// The effective configuration as YAML, for `--print-config`.

@@ -182,3 +182,19 @@ fn files_that_cannot_be_read_say_so() {
     std::fs::write(dir.path().join("good.yaml"), "a: 1").unwrap();
     assert_eq!(Source::read(&dir.path().join("good.yaml")).unwrap().text, "a: 1");
 }
+
+#[test]
+fn a_section_is_replaced_by_one_from_elsewhere() {
+    let source = |text: &str| Source { file: "mesh.yaml".into(), text: text.into() };
+    let file = source("name: clinic\ngate: {encoder: words, top_k: 3, rules: [{name: a}]}\n");
+    let tree = |section: &str| {
+        let text = replace(&file, ("gate", &source(section)), &["encoder"]).unwrap().text;
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()
+    };
+    let expected = serde_json::json!({"name": "clinic", "gate": {"encoder": "words", "floor": 0.2}});
+    assert_eq!(tree("floor: 0.2"), expected, "the whole section, but for what is kept");
+    assert_eq!(tree("gate:\n  floor: 0.2"), expected, "or below its key");
+    assert_eq!(tree("{\"encoder\": \"other\"}")["gate"], serde_json::json!({"encoder": "other"}));
+    let broken = replace(&file, ("gate", &Source { file: "etcd".into(), text: "[".into() }), &[]).unwrap_err();
+    assert_eq!(broken.iter().map(|mistake| mistake.file.as_str()).collect::<Vec<_>>(), ["etcd"]);
+}

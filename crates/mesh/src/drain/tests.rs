@@ -3,7 +3,7 @@ use std::sync::Mutex;
 use async_trait::async_trait;
 
 use super::*;
-use crate::registry::{Error, Record};
+use crate::registry::{Card, Error, Record};
 
 /// Writes down what it is asked, and may never answer.
 #[derive(Debug, Default)]
@@ -26,6 +26,10 @@ impl Scripted {
 #[async_trait]
 impl Registration for Scripted {
     async fn update(&self, _: Record) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn update_card(&self, _: Card) -> Result<(), Error> {
         Ok(())
     }
 

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use super::{Card, Error, Expert, Instance, Record, Registration, Registry, Snapshot, State};
+use super::{
+    Card, Error, Expert, Instance, Record, Registration, Registry, Snapshot, State, check_gate, check_successor,
+};
 use crate::metrics::{Metrics, RegistryMetrics};
 
 /// Clones share the same mesh.
@@ -89,6 +91,22 @@ impl Registry for MemoryRegistry {
         });
         outcome
     }
+
+    async fn put_gate(&self, settings: Option<String>) -> Result<(), Error> {
+        settings.as_deref().map_or(Ok(()), check_gate)?;
+        self.snapshots.send_if_modified(|snapshot| match snapshot.with_gate(settings.as_deref()) {
+            Some(next) => {
+                *snapshot = Arc::new(next);
+                true
+            }
+            None => false,
+        });
+        Ok(())
+    }
+
+    async fn get_gate(&self) -> Result<Option<String>, Error> {
+        Ok(self.snapshots.borrow().gate.as_deref().map(str::to_owned))
+    }
 }
 
 fn instance(record: Record) -> Arc<Instance> {
@@ -138,8 +156,24 @@ impl Registration for Registered {
         if (&record.instance, &record.epoch) != (&self.record.instance, &self.record.epoch) {
             return Err(Error::invalid("record.instance", "instance and epoch stay as registered"));
         }
-        record.card_digest.clone_from(&self.record.card_digest);
-        self.replace(|_| record)
+        self.replace(|known| {
+            record.card_digest.clone_from(&known.card_digest);
+            record
+        })
+    }
+
+    async fn update_card(&self, card: Card) -> Result<(), Error> {
+        check_successor(&self.card, &card)?;
+        let mut outcome = Err(Error::Gone { instance: self.record.instance.clone() });
+        self.registry.change(&self.record.expert, |expert| {
+            if let Some(known) = self.own(expert) {
+                let record = Record { card_digest: card.digest(), ..known.record.clone() };
+                expert.instances.insert(record.instance.clone(), instance(record));
+                expert.cards.insert(card.version.clone(), Arc::new(card));
+                outcome = Ok(());
+            }
+        });
+        outcome
     }
 
     async fn drain(&self) -> Result<(), Error> {

@@ -1,5 +1,6 @@
 //! Where instances announce themselves and where a router finds them: the trait, what it publishes and how it fails.
-//! What an expert says of itself is in `card`, what a process says of itself in `record`. No picking, no dialling.
+//! What an expert says of itself is in `card`, what a process says of itself in `record`, what holds for every router of
+//! the mesh in the snapshot. No picking, no dialling.
 
 mod card;
 mod etcd;
@@ -21,6 +22,9 @@ pub use memory::MemoryRegistry;
 pub use record::{Cost, CostUnit, RECORD_SCHEMA, Record, State, Track};
 pub use settings::{EtcdSettings, EtcdTls, Settings};
 pub use snapshot::{Expert, Instance, Snapshot};
+
+/// The longest settings of a gate, bytes: every router keeps them in memory and on disk.
+pub const MAX_GATE_BYTES: usize = 256 * 1024;
 
 /// A place to announce instances and to watch everybody else's.
 #[async_trait]
@@ -49,6 +53,20 @@ pub trait Registry: Send + Sync + Debug {
     /// # Errors
     /// [`Error::InUse`] while an instance serves it, [`Error::Unknown`] when there is no such card.
     async fn retire(&self, expert: &str, version: &str) -> Result<(), Error>;
+
+    /// Sets the gate of every router of the mesh: `settings` is what would stand under `gate` in `mesh.yaml`, in YAML or
+    /// JSON. Without any, each router goes by its own file again. Whether a router can use them is for the router to say.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for settings that say nothing or are longer than [`MAX_GATE_BYTES`], [`Error::Unavailable`] when
+    /// the registry cannot be reached.
+    async fn put_gate(&self, settings: Option<String>) -> Result<(), Error>;
+
+    /// What was set last.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the registry cannot be reached.
+    async fn get_gate(&self) -> Result<Option<String>, Error>;
 }
 
 /// One announced instance. Dropping it without [`Registration::deregister`] is what a crash looks like: the instance
@@ -63,6 +81,14 @@ pub trait Registration: Send + Sync + Debug {
     /// # Errors
     /// [`Error::Invalid`] for another identity, [`Error::Gone`] once deregistered or taken over.
     async fn update(&self, record: Record) -> Result<(), Error>;
+
+    /// Replaces the card of the version that the instance serves, for all of its instances: what they say of themselves
+    /// changes, what they do not. The record is announced anew with the card's digest.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a card of another expert or version, or one that is out of bounds; [`Error::Gone`] once
+    /// deregistered or taken over.
+    async fn update_card(&self, card: Card) -> Result<(), Error>;
 
     /// Announces that no new calls are wanted: the record's state becomes [`State::Draining`].
     async fn drain(&self) -> Result<(), Error>;
@@ -91,4 +117,24 @@ impl Error {
     fn invalid(what: &'static str, problem: impl Into<String>) -> Self {
         Self::Invalid { what, problem: problem.into() }
     }
+}
+
+/// Whether a registry takes these settings of a gate.
+fn check_gate(settings: &str) -> Result<(), Error> {
+    if settings.trim().is_empty() {
+        return Err(Error::invalid("gate", "it says nothing; delete it to go by each router's own file"));
+    }
+    if settings.len() > MAX_GATE_BYTES {
+        return Err(Error::invalid("gate", format!("{} bytes, at most {MAX_GATE_BYTES} are allowed", settings.len())));
+    }
+    Ok(())
+}
+
+/// Whether `new` may take the place of `card`.
+fn check_successor(card: &Card, new: &Card) -> Result<(), Error> {
+    new.check()?;
+    if (&card.expert, &card.version) != (&new.expert, &new.version) {
+        return Err(Error::invalid("card", "expert and version stay as registered"));
+    }
+    Ok(())
 }

@@ -10,6 +10,9 @@ use super::{Card, Record, State};
 pub struct Snapshot {
     /// Grows with every change. 0: nothing was heard yet.
     pub revision: u64,
+    /// How the gate of every router is to be set, as it was written: the section `gate` of `mesh.yaml`, which it stands in
+    /// for. `None`: each router goes by its own file.
+    pub gate: Option<Arc<str>>,
     pub experts: BTreeMap<String, Arc<Expert>>,
 }
 
@@ -47,6 +50,15 @@ impl Expert {
 }
 
 impl Snapshot {
+    /// The next snapshot with these settings of the gate, or `None` where they are the same.
+    pub(super) fn with_gate(&self, settings: Option<&str>) -> Option<Self> {
+        (self.gate.as_deref() != settings).then(|| Self { gate: settings.map(Arc::from), ..self.next() })
+    }
+
+    fn next(&self) -> Self {
+        Self { revision: self.revision + 1, ..self.clone() }
+    }
+
     /// The next snapshot with `change` applied to one expert, or `None` where the change changes nothing. An expert
     /// without cards and instances is no longer listed.
     pub(super) fn changed(&self, expert: &str, change: impl FnOnce(&mut Expert)) -> Option<Self> {
@@ -58,7 +70,7 @@ impl Snapshot {
         if before.map_or(empty, |before| **before == after) {
             return None;
         }
-        let mut next = Self { revision: self.revision + 1, experts: self.experts.clone() };
+        let mut next = self.next();
         if empty {
             next.experts.remove(expert);
         } else {

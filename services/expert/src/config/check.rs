@@ -41,6 +41,22 @@ pub(super) fn read(source: &Source, dir: &Path, overlay: &Overlay) -> Result<Con
     }
 }
 
+/// The same expert with the examples that its file has by now, checked as they are at the start.
+pub(super) fn reread(config: &Config) -> Result<Config, Mistakes> {
+    let Some(path) = &config.examples_file else { return Ok(config.clone()) };
+    let file = path.display().to_string();
+    let mut check = Check { file: &file, dir: Path::new(""), mistakes: Mistakes::default() };
+    let examples = check.examples(Some(path));
+    let config = examples.map(|examples| Config { examples, ..config.clone() });
+    if let Some(config) = &config {
+        check.card(config);
+    }
+    match config {
+        Some(config) if check.mistakes.is_empty() => Ok(config),
+        _ => Err(check.mistakes),
+    }
+}
+
 /// `expert.yaml` as written. Everything is optional here, so that what is missing is reported together with what is
 /// wrong.
 #[derive(Debug, Deserialize, Serialize)]
@@ -92,7 +108,8 @@ impl Check<'_> {
         let name = self.required("name", raw.name, "a name").and_then(|name| self.name(name));
         let version = self.required("version", raw.version, "a version, in quotes").and_then(|it| self.version(it));
         let summary = self.required("summary", raw.summary, "one or two sentences").and_then(|it| self.summary(&it));
-        let examples = self.examples(raw.examples);
+        let examples_file = raw.examples.map(|file| self.dir.join(file));
+        let examples = self.examples(examples_file.as_deref());
         self.serves(&raw.serves);
         let task = self.required("task", raw.task, "{kind, model, …}").and_then(|task| self.task(task));
         self.accepts(raw.accepts.as_deref(), task.as_ref());
@@ -103,6 +120,7 @@ impl Check<'_> {
             version: version?,
             summary: summary?,
             examples: examples?,
+            examples_file,
             serves: raw.serves,
             task: task?,
             slo: slo?,
@@ -142,12 +160,11 @@ impl Check<'_> {
         self.wrong("summary", format!("has {length} characters"), expected)
     }
 
-    fn examples(&mut self, file: Option<PathBuf>) -> Option<Vec<String>> {
-        let Some(file) = file else { return Some(Vec::new()) };
-        let path = self.dir.join(file);
-        let text = match std::fs::read_to_string(&path) {
+    fn examples(&mut self, path: Option<&Path>) -> Option<Vec<String>> {
+        let Some(path) = path else { return Some(Vec::new()) };
+        let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
-            Err(error) => return self.unreadable("examples", &path, &error, "a text file, one query a line"),
+            Err(error) => return self.unreadable("examples", path, &error, "a text file, one query a line"),
         };
         let lines = text.lines().map(str::trim).enumerate();
         let queries: Vec<(usize, &str)> = lines.filter(|(_, it)| !it.is_empty() && !it.starts_with('#')).collect();

@@ -77,7 +77,7 @@ impl Inference {
         let queries = queries.collect::<Result<Vec<Query>, _>>()?;
         let number = queries.len();
         let answering = queries.into_iter().enumerate().map(|(index, query)| async move {
-            let answering = Answering::begin(&self.tally, &ready.card.task, *deadline);
+            let answering = Answering::begin(&self.tally, &ready.card.load().task, *deadline);
             let refused = move |failure| Refused::Input { field: Some(field(index)), failure };
             done(answering.run(&ready.task, query, refused)).await
         });

@@ -19,6 +19,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use consilium_mesh::files::Stamp;
 use sha2::{Digest, Sha256};
 use tokio::{sync::Mutex, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -44,15 +45,6 @@ pub struct Knowledge {
     /// When the file was written that `current` came from; `None` where the disk does not say.
     written: StdMutex<Option<SystemTime>>,
     tally: Arc<Tally>,
-}
-
-/// What tells that a file was written without reading it. The inode is there for files that are replaced by a rename
-/// or behind a symbolic link that is turned, as Kubernetes does with config maps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    modified: Option<SystemTime>,
-    length: u64,
-    inode: u64,
 }
 
 impl Knowledge {
@@ -185,18 +177,6 @@ fn report(path: &Path, index: &Index) {
     tracing::info!(%file, passages, revision = %index.revision(), "knowledge loaded");
     if truncated > 0 {
         tracing::warn!(%file, truncated, "passages longer than the encoder reads: their ends do not count in a search");
-    }
-}
-
-impl Stamp {
-    async fn of(path: &Path) -> io::Result<Stamp> {
-        let path = path.to_owned();
-        let metadata = blocking(move || std::fs::metadata(path)).await?;
-        #[cfg(unix)]
-        let inode = std::os::unix::fs::MetadataExt::ino(&metadata);
-        #[cfg(not(unix))]
-        let inode = 0;
-        Ok(Stamp { modified: metadata.modified().ok(), length: metadata.len(), inode })
     }
 }
 

@@ -48,12 +48,24 @@ impl Registry for Recorded {
     async fn retire(&self, expert: &str, version: &str) -> RegistryResult<()> {
         self.mesh.retire(expert, version).await
     }
+
+    async fn put_gate(&self, settings: Option<String>) -> RegistryResult<()> {
+        self.mesh.put_gate(settings).await
+    }
+
+    async fn get_gate(&self) -> RegistryResult<Option<String>> {
+        self.mesh.get_gate().await
+    }
 }
 
 #[async_trait]
 impl Registration for RecordedRegistration {
     async fn update(&self, record: Record) -> RegistryResult<()> {
         self.inner.update(record).await
+    }
+
+    async fn update_card(&self, card: Card) -> RegistryResult<()> {
+        self.inner.update_card(card).await
     }
 
     async fn drain(&self) -> RegistryResult<()> {
@@ -73,6 +85,7 @@ fn options() -> Options {
         version: "1".to_owned(),
         summary: "Knows what was asked.".to_owned(),
         examples: Vec::new(),
+        examples_file: None,
         serves: std::collections::BTreeMap::new(),
         task: TaskConfig::Embed { model: "none".to_owned() },
         slo: Slo { latency: Duration::from_millis(150), objective: 0.99, first_token: None },

@@ -249,7 +249,7 @@ async fn a_newer_version_takes_over_once_it_can_carry_the_load() {
         });
         let labs = Expert { cards: cards.into(), ..expert(instances) };
         let experts = BTreeMap::from([("labs".to_owned(), Arc::new(labs))]);
-        let snapshot = Arc::new(consilium_mesh::registry::Snapshot { revision: 1, experts });
+        let snapshot = Arc::new(consilium_mesh::registry::Snapshot { revision: 1, experts, ..Default::default() });
         crate::catalog::Catalog::default().next(snapshot, &Still(health))
     };
     let of = |health| BTreeMap::from([("n0", health)]);

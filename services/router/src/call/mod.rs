@@ -21,7 +21,7 @@ use crate::{
     error::{Error, Failure},
     metrics::Metrics,
     pipeline::EventSink,
-    plan::{Leg, Plan},
+    plan::{Leg, Plan, Turn},
     wire::{Answer, Ask, Inferred, Question, Texts, Timings, Voice},
 };
 
@@ -82,7 +82,7 @@ impl Caller {
         Self { catalog, metrics, retries, max_message_bytes }
     }
 
-    /// Runs stages until one has an answer, or failed in a way that no other expert would mend.
+    /// Runs stages until there is an answer that nobody is to better, or a failure that no other expert would mend.
     pub(crate) async fn run<E: EventSink>(
         &self,
         plan: &Plan,
@@ -94,8 +94,8 @@ impl Caller {
         for stage in &plan.stages {
             let (texts, mut pieces) = mpsc::channel(TEXTS_AHEAD);
             let shared = Shared { admitted, vector, texts: E::WANTS_TEXT.then_some(texts) };
-            let mut legs: FuturesUnordered<_> = stage.legs.iter().map(|leg| self.query(leg, &shared)).collect();
-            let first = replies.len();
+            let due = stage.legs.iter().filter(|leg| is_due(leg, &replies, admitted.deadline()));
+            let mut legs: FuturesUnordered<_> = due.map(|leg| self.query(leg, &shared)).collect();
             loop {
                 tokio::select! {
                     biased; // A leg's text comes before its reply.
@@ -109,10 +109,6 @@ impl Caller {
                         replies.push(reply);
                     }
                 }
-            }
-            let ran = replies.get(first..).unwrap_or_default();
-            if ran.iter().any(|reply| reply.result.is_ok()) || !ran.iter().any(worth_another_expert) {
-                break;
             }
         }
         Ok(replies)
@@ -142,7 +138,24 @@ impl Caller {
     }
 }
 
-/// Whether the next stage could do better: not when the query itself was at fault. Time is no reason: a stage's budget
+/// Whether a leg runs after what the others did.
+fn is_due(leg: &Leg, replies: &[Reply], deadline: Instant) -> bool {
+    match leg.turn {
+        Turn::First => true,
+        Turn::Escalation { after, below } => {
+            let doubtful = |reply: &Reply| match &reply.result {
+                // An answer that does not say how sure it is gives no reason to doubt it.
+                Ok(answer) => answer.confidence().is_some_and(|confidence| confidence < below),
+                Err(_) => worth_another_expert(reply),
+            };
+            // Without time to ask, a doubtful answer is better than a failure.
+            Instant::now() < deadline && replies.iter().any(|reply| reply.leg == after && doubtful(reply))
+        }
+        Turn::Reserve => !replies.iter().any(|reply| reply.result.is_ok()) && replies.iter().any(worth_another_expert),
+    }
+}
+
+/// Whether another expert could do better: not when the query itself was at fault. Time is no reason: a stage's budget
 /// leaves the later ones theirs.
 fn worth_another_expert(reply: &Reply) -> bool {
     match &reply.result {

@@ -143,6 +143,7 @@ mod tests {
     use tonic_types::{ErrorDetails, StatusExt};
 
     use super::*;
+    use crate::plan::Turn;
 
     const OBJECTIVE: Duration = Duration::from_millis(100);
 
@@ -159,6 +160,7 @@ mod tests {
             slo: Slo { latency: OBJECTIVE, objective: 0.99, first_token: None },
             idempotent,
             live: 2,
+            turn: Turn::First,
         }
     }
 

@@ -113,3 +113,103 @@ fn mistakes_of_the_certificates_come_with_the_others() {
     assert_eq!(paths(mistakes.expect_err("both need a ca")), ["tls.expert_name", "tls.plaintext_experts"]);
     assert!(!load(ALONE).expect("nothing is wrong").tls.is_served());
 }
+
+/// `mesh.yaml` with this gate, beside files of these names and texts.
+fn load_gate(gate: &str, files: &[(&str, &str)]) -> (tempfile::TempDir, Result<Config, Mistakes>) {
+    let dir = tempfile::tempdir().expect("a temporary directory can be made");
+    std::fs::create_dir(dir.path().join("models")).expect("a directory can be made");
+    for (name, text) in files {
+        std::fs::write(dir.path().join(name), text).expect("a file can be written");
+    }
+    let file = dir.path().join("mesh.yaml");
+    std::fs::write(&file, format!("name: test\ngate: {gate}\n")).expect("a file can be written");
+    let config = Config::load(&file, &Overlay::default());
+    (dir, config)
+}
+
+#[test]
+fn what_the_gates_files_say_is_a_part_of_its_settings() {
+    let files = [
+        ("nobody.txt", "# For nobody.\n\n sell me a car \n"),
+        ("held.jsonl", "{\"text\": \"a?\", \"expert\": \"labs\"}\n{\"text\": \"b?\", \"expert\": null}\n"),
+        (
+            "who.jsonl",
+            "{\"text\": \"Pt on apixaban\", \"dimensions\": {\"audience\": \"clinician\"}}\n\
+             {\"text\": \"c?\", \"dimensions\": {\"other\": \"x\"}}\n\
+             {\"text\": \"d?\", \"dimensions\": {\"audience\": null}}\n",
+        ),
+    ];
+    let (dir, config) = load_gate(
+        "{encoder: words, background: nobody.txt, validation: held.jsonl, \
+         dimensions: {audience: {values: [clinician], examples: who.jsonl}}}",
+        &files,
+    );
+    let config = config.expect("nothing is wrong");
+    let settings = &config.gate_settings;
+    assert_eq!(settings.background, ["sell me a car"]);
+    let held: Vec<_> = settings.validation.iter().map(|row| (row.text.as_str(), row.expert.as_deref())).collect();
+    assert_eq!(held, [("a?", Some("labs")), ("b?", None)]);
+    let audience = &settings.options.dimensions["audience"];
+    assert_eq!(audience.values[0].examples, ["Pt on apixaban"]);
+    assert_eq!(audience.unknown, ["d?"]);
+    assert!(config.gate.dimensions["audience"].values[0].examples.is_empty(), "the file's text is not printed");
+    let mut watched = config.gate_files();
+    watched.sort();
+    let mut expected = ["mesh.yaml", "nobody.txt", "held.jsonl", "who.jsonl"].map(|name| dir.path().join(name));
+    expected.sort();
+    assert_eq!(watched, expected);
+}
+
+#[test]
+fn what_is_wrong_in_the_gates_files_is_named_by_line_and_not_quoted() {
+    let files = [
+        ("held.jsonl", "{\"text\": \"a secret\"}\n{\"secret\": 1}\nsecret\n"),
+        ("who.jsonl", "{\"text\": \"a secret\", \"dimensions\": {\"audience\": \"nurse\"}}\n"),
+    ];
+    let gate = "{encoder: words, background: none.txt, validation: held.jsonl, \
+                dimensions: {audience: {values: [clinician], examples: who.jsonl}}}";
+    let mistakes = load_gate(gate, &files).1.expect_err("all of them are wrong");
+    let problems: Vec<String> = mistakes.iter().map(|mistake| mistake.problem.clone()).collect();
+    let expected = ["gate.background", "gate.validation", "gate.validation", "gate.dimensions.audience.examples"];
+    assert_eq!(paths(mistakes), expected);
+    for (problem, part) in
+        problems.iter().zip(["none.txt cannot be read", "held.jsonl:2:", "held.jsonl:3:", "who.jsonl:1:"])
+    {
+        assert!(problem.contains(part) && !problem.contains("secret"), "{problem}");
+    }
+    assert_eq!(
+        load_gate("{encoder: words, validation: held.jsonl}", &[("held.jsonl", &"x\n".repeat(1000))])
+            .1
+            .expect_err("none is right")
+            .iter()
+            .count(),
+        11,
+        "a file of another kind does not fill the screen"
+    );
+}
+
+#[test]
+fn settings_from_elsewhere_stand_in_for_the_section_and_keep_its_encoder() {
+    let (_dir, config) = load_gate("{encoder: words, top_k: 2, min_confidence: 0.3}", &[]);
+    let config = config.expect("nothing is wrong");
+    let other = |text: &str| Source { file: "elsewhere".into(), text: text.into() };
+    let read = |text: &str| config.with_gate(Some(&other(text)));
+    let gate = read("min_confidence: 0.9").expect("nothing is wrong").gate;
+    assert_eq!((gate.encoder.as_str(), gate.top_k, gate.min_confidence.to_string().as_str()), ("words", 1, "0.9"));
+    let mistakes = read("min_confidence: high\nno_such_key: 1").expect_err("both are wrong");
+    assert!(mistakes.iter().all(|mistake| mistake.file == "elsewhere"), "{mistakes}");
+    assert_eq!(paths(mistakes), ["gate.min_confidence", "gate.no_such_key"]);
+
+    let overlay = Overlay { set: vec!["gate.top_k=5".into()], ..Overlay::default() };
+    let config = Config::load(&config.origin.path, &overlay).expect("nothing is wrong");
+    let overlaid = config.with_gate(Some(&other("top_k: 3"))).expect("nothing is wrong");
+    assert_eq!(overlaid.gate.top_k, 5, "flags beat every file");
+}
+
+#[test]
+fn names_of_experts_are_wrong_only_where_all_of_them_are_known() {
+    let (_dir, config) = load_gate("{encoder: words, fallback: general, bars: {labs: {}}}", &[]);
+    let gate = config.expect("nothing is wrong").gate;
+    assert!(check_gate(&gate, "mesh.yaml", None).is_empty());
+    assert_eq!(paths(check_gate(&gate, "mesh.yaml", Some(&["labs"]))), ["gate.fallback"]);
+}

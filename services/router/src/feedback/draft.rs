@@ -37,11 +37,11 @@ impl Draft {
     pub(crate) fn decided(&mut self, decision: &Decision, plan: &Plan) {
         let gate = decision.gate();
         let probability = |expert: &str| {
-            let candidate = gate.candidates.iter().find(|candidate| candidate.expert == expert);
+            let candidate = gate.candidates.iter().find(|candidate| *candidate.expert == *expert);
             candidate.map_or(0.0, |candidate| candidate.probability)
         };
         gate.outcome.as_str().clone_into(&mut self.claims.outcome);
-        self.claims.gate_revision.clone_from(&gate.revision);
+        self.claims.gate_revision = gate.revision.to_string();
         let stages = plan.stages.iter().enumerate();
         let legs = stages.flat_map(|(at, stage)| stage.legs.iter().map(move |leg| (at, leg)));
         // A caller may ask for 16 experts. Rules of a mesh that require more than fit make no token that is refused for

@@ -1,6 +1,6 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use consilium_gate::{EncodeError, Encoder};
+use consilium_gate::{EncodeError, Encoded, Encoder};
 use consilium_mesh::{
     health::Readiness,
     metrics::Metrics as Page,
@@ -39,6 +39,14 @@ impl Registry for Told {
     async fn retire(&self, expert: &str, version: &str) -> Result<(), Error> {
         Err(Error::Unknown { expert: expert.to_owned(), version: version.to_owned() })
     }
+
+    async fn put_gate(&self, _: Option<String>) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn get_gate(&self) -> Result<Option<String>, Error> {
+        Ok(None)
+    }
 }
 
 /// Reads every text the same, once it has failed so often.
@@ -50,9 +58,9 @@ impl Encoder for Flat {
         "flat"
     }
 
-    async fn encode(&self, _: &str, _: Instant) -> Result<Vec<f32>, EncodeError> {
+    async fn encode(&self, _: &str, _: Instant) -> Result<Encoded, EncodeError> {
         let fails = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
-        if fails { Err(EncodeError::Failed("not yet".into())) } else { Ok(vec![1.0]) }
+        if fails { Err(EncodeError::Failed("not yet".into())) } else { Ok(vec![1.0].into()) }
     }
 }
 
@@ -106,7 +114,7 @@ impl Learning {
             let instances = instances.into_iter().map(|it| (it.record.instance.clone(), Arc::new(it))).collect();
             let labs = Expert { name: "labs".to_owned(), instances, ..Expert::default() };
             let experts = [("labs".to_owned(), Arc::new(labs))].into();
-            *snapshot = Arc::new(Snapshot { revision: snapshot.revision + 1, experts });
+            *snapshot = Arc::new(Snapshot { revision: snapshot.revision + 1, experts, ..Snapshot::default() });
         });
     }
 
@@ -143,7 +151,7 @@ async fn fits_are_counted_by_how_they_went_and_objectives_from_zero() {
     let cards = [("1".to_owned(), Arc::new(card("labs")))].into();
     let labs = Expert { name: "labs".to_owned(), cards, ..Expert::default() };
     let experts = [("labs".to_owned(), Arc::new(labs))].into();
-    learning.registry.snapshots.send_replace(Arc::new(Snapshot { revision: 1, experts }));
+    learning.registry.snapshots.send_replace(Arc::new(Snapshot { revision: 1, experts, ..Snapshot::default() }));
     learning.readiness.ready().await;
     let page = learning.page.encode();
     for line in [

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use consilium_gate::{EncodeError, Encoder, Gate};
+use consilium_gate::{EncodeError, Encoded, Encoder, Gate};
 use consilium_mesh::{
     dial,
     registry::{
@@ -46,7 +46,7 @@ impl Encoder for Blind {
         "blind"
     }
 
-    async fn encode(&self, _: &str, _: Instant) -> Result<Vec<f32>, EncodeError> {
+    async fn encode(&self, _: &str, _: Instant) -> Result<Encoded, EncodeError> {
         Err(EncodeError::Failed("blind".into()))
     }
 }
@@ -70,7 +70,7 @@ fn snapshot() -> Arc<Snapshot> {
         cards: [("1".to_owned(), Arc::new(consilium_mesh::registry::Card { slo, ..card("labs") }))].into(),
         instances: [("a".to_owned(), instance)].into(),
     };
-    Arc::new(Snapshot { revision: 1, experts: [("labs".to_owned(), Arc::new(labs))].into() })
+    Arc::new(Snapshot { revision: 1, experts: [("labs".to_owned(), Arc::new(labs))].into(), ..Snapshot::default() })
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::{
-    admission::{Options, Request},
+    admission::{MAX_TEXT_BYTES, Options, Request},
     error::{Error, Violation},
     feedback::{Message, Said, Value},
     wire::{Combine, Payload},
@@ -31,14 +31,36 @@ pub(super) fn request(
     if let Some(priority) = options.priority.take() {
         context.priority = priority;
     }
+    let (text, is_cut) = text(&query);
     let seen = Query {
-        text: query.text.clone(),
+        text,
         attributes: attributes(&query),
         labels: query.labels.clone().into_iter().collect(),
         caller: caller(&context)?,
     };
     let id = context.request_id.clone();
-    Ok(Request { id, query: seen, payload: Payload::new(query, context), options: self::options(options)?, deadline })
+    let (payload, options) = (Payload::new(query, context), self::options(options)?);
+    Ok(Request { id, query: seen, is_cut, payload, options, deadline })
+}
+
+/// The text that the gate reads, and whether it is a part of what was sent: where a query has no text of its own, its text
+/// parts one after the other. Of those that are too long together, the beginning and the end say the most.
+fn text(query: &v1::Query) -> (String, bool) {
+    if !query.text.trim().is_empty() {
+        return (query.text.clone(), false);
+    }
+    let parts = query.parts.iter().filter_map(|part| match &part.content {
+        Some(v1::part::Content::Text(text)) => Some(text.as_str()),
+        _ => None,
+    });
+    let text = parts.collect::<Vec<_>>().join("\n");
+    if text.len() <= MAX_TEXT_BYTES {
+        return (text, false);
+    }
+    let half = MAX_TEXT_BYTES / 2 - 1;
+    let head = text.get(..text.floor_char_boundary(half)).unwrap_or_default();
+    let tail = text.get(text.ceil_char_boundary(text.len() - half)..).unwrap_or_default();
+    (format!("{head}\n{tail}"), true)
 }
 
 /// Nothing can be wrong with its shape.
@@ -96,4 +118,34 @@ fn unknown(field: &str, values: &str) -> Error {
 
 fn invalid(field: &str, problem: &str) -> Error {
     Error::Invalid { violations: vec![Violation::new(field, problem)] }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str, parts: &[&str]) -> (String, bool) {
+        let part = |text: &&str| v1::Part { content: Some(v1::part::Content::Text((*text).to_owned())) };
+        let mut query =
+            v1::Query { text: text.to_owned(), parts: parts.iter().map(part).collect(), ..Default::default() };
+        query.parts.push(v1::Part::default());
+        let request = request(Some(query), None, None, None).expect("its shape is right");
+        (request.query.text, request.is_cut)
+    }
+
+    #[test]
+    fn a_query_of_parts_only_is_read_by_its_text_parts() {
+        assert_eq!(read("a question", &["a document"]), ("a question".to_owned(), false), "its own text is enough");
+        assert_eq!(read(" ", &["one", "two"]), ("one\ntwo".to_owned(), false));
+        assert_eq!(read("", &[]), (String::new(), false));
+    }
+
+    #[test]
+    fn of_parts_that_are_too_long_beginning_and_end_are_read_and_that_is_said() {
+        let (head, tail) = ("ä".repeat(MAX_TEXT_BYTES / 2), "ö".repeat(MAX_TEXT_BYTES / 2));
+        let (text, is_cut) = read("", &[&head, &tail]);
+        assert!(is_cut && text.len() <= MAX_TEXT_BYTES && text.len() > MAX_TEXT_BYTES - 8, "{}", text.len());
+        assert!(text.starts_with('ä') && text.ends_with('ö'));
+        assert!(!read("", &["x".repeat(MAX_TEXT_BYTES).as_str()]).1, "exactly so much is read");
+    }
 }

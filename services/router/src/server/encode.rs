@@ -25,30 +25,33 @@ pub(super) fn decision(decision: &Decision) -> v1::Decision {
         candidates: gate.candidates.iter().map(candidate).collect(),
         dimensions: gate.dimensions.iter().map(dimension).collect(),
         rules_matched: gate.rules_matched.clone(),
-        gate_revision: gate.revision.clone(),
+        gate_revision: gate.revision.to_string(),
         gate_tier: gate.tier.as_str().to_owned(),
         elapsed: Some(duration(gate.elapsed)),
         unavailable_experts: decision.unavailable().to_vec(),
+        calibrated: gate.calibrated,
+        truncated: decision.is_truncated(),
+        min_confidence: gate.bar,
     }
 }
 
 fn candidate(candidate: &Candidate) -> decision::Candidate {
     decision::Candidate {
-        expert: candidate.expert.clone(),
-        version: candidate.version.clone(),
+        expert: candidate.expert.to_string(),
+        version: candidate.version.to_string(),
         probability: candidate.probability,
         selected: candidate.selected,
-        reasons: candidate.reasons.clone(),
+        reasons: candidate.why().map(str::to_owned).collect(),
     }
 }
 
 fn dimension(reading: &DimensionReading) -> decision::Dimension {
     let value = |value: &consilium_gate::DimensionValue| decision::Value {
-        value: value.value.clone(),
+        value: value.value.to_string(),
         probability: value.probability,
     };
     decision::Dimension {
-        name: reading.name.clone(),
+        name: reading.name.to_string(),
         values: reading.values.iter().map(value).collect(),
         source: reading.source.as_str().to_owned(),
     }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use consilium_gate::{EncodeError, Encoder};
+use consilium_gate::{EncodeError, Encoded, Encoder};
 use consilium_mesh::{
     config::Overlay,
     dial, drain,
@@ -129,7 +129,7 @@ impl Encoder for Words {
         "words"
     }
 
-    async fn encode(&self, text: &str, _: Instant) -> Result<Vec<f32>, EncodeError> {
+    async fn encode(&self, text: &str, _: Instant) -> Result<Encoded, EncodeError> {
         let mut vector = vec![0.0; 512];
         vector[0] = 0.01;
         for word in text.split_whitespace() {
@@ -137,6 +137,6 @@ impl Encoder for Words {
             word.hash(&mut hasher);
             vector[usize::try_from(hasher.finish() % 512).unwrap()] += 1.0;
         }
-        Ok(vector)
+        Ok(vector.into())
     }
 }

@@ -129,7 +129,7 @@ class ExplainResponse(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., decision: _Optional[_Union[Decision, _Mapping]] = ..., plan: _Optional[_Union[Plan, _Mapping]] = ...) -> None: ...
 
 class Decision(_message.Message):
-    __slots__ = ("outcome", "reason", "candidates", "dimensions", "rules_matched", "gate_revision", "gate_tier", "elapsed", "unavailable_experts")
+    __slots__ = ("outcome", "reason", "candidates", "dimensions", "rules_matched", "gate_revision", "gate_tier", "elapsed", "unavailable_experts", "calibrated", "truncated", "min_confidence")
     class Outcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         OUTCOME_UNSPECIFIED: _ClassVar[Decision.Outcome]
@@ -180,6 +180,9 @@ class Decision(_message.Message):
     GATE_TIER_FIELD_NUMBER: _ClassVar[int]
     ELAPSED_FIELD_NUMBER: _ClassVar[int]
     UNAVAILABLE_EXPERTS_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATED_FIELD_NUMBER: _ClassVar[int]
+    TRUNCATED_FIELD_NUMBER: _ClassVar[int]
+    MIN_CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
     outcome: Decision.Outcome
     reason: str
     candidates: _containers.RepeatedCompositeFieldContainer[Decision.Candidate]
@@ -189,7 +192,10 @@ class Decision(_message.Message):
     gate_tier: str
     elapsed: _duration_pb2.Duration
     unavailable_experts: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, outcome: _Optional[_Union[Decision.Outcome, str]] = ..., reason: _Optional[str] = ..., candidates: _Optional[_Iterable[_Union[Decision.Candidate, _Mapping]]] = ..., dimensions: _Optional[_Iterable[_Union[Decision.Dimension, _Mapping]]] = ..., rules_matched: _Optional[_Iterable[str]] = ..., gate_revision: _Optional[str] = ..., gate_tier: _Optional[str] = ..., elapsed: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., unavailable_experts: _Optional[_Iterable[str]] = ...) -> None: ...
+    calibrated: bool
+    truncated: bool
+    min_confidence: float
+    def __init__(self, outcome: _Optional[_Union[Decision.Outcome, str]] = ..., reason: _Optional[str] = ..., candidates: _Optional[_Iterable[_Union[Decision.Candidate, _Mapping]]] = ..., dimensions: _Optional[_Iterable[_Union[Decision.Dimension, _Mapping]]] = ..., rules_matched: _Optional[_Iterable[str]] = ..., gate_revision: _Optional[str] = ..., gate_tier: _Optional[str] = ..., elapsed: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., unavailable_experts: _Optional[_Iterable[str]] = ..., calibrated: bool = ..., truncated: bool = ..., min_confidence: _Optional[float] = ...) -> None: ...
 
 class Plan(_message.Message):
     __slots__ = ("stages",)

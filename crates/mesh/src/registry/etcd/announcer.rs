@@ -32,8 +32,11 @@ const LONGEST_WAIT: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone)]
 pub(super) struct Wanted {
     pub(super) record: Record,
-    /// Counts the changes of `record`.
+    pub(super) card: Arc<Card>,
+    /// Counts the changes of `record`, those of the card included.
     pub(super) change: u64,
+    /// Counts the changes of `card`.
+    pub(super) card_change: u64,
     /// It goes, on purpose.
     pub(super) leaves: bool,
 }
@@ -55,7 +58,6 @@ pub(super) struct Announcer {
     pub(super) keys: Keys,
     pub(super) members: Members,
     pub(super) lease: Duration,
-    pub(super) card: Arc<Card>,
     pub(super) wanted: watch::Receiver<Wanted>,
     pub(super) done: watch::Sender<Done>,
     pub(super) metrics: RegistryMetrics,
@@ -69,6 +71,8 @@ struct Held {
     lease: i64,
     /// The [`Wanted::change`] that was put under it last.
     change: Option<u64>,
+    /// The [`Wanted::card_change`] that was put last.
+    card_change: u64,
 }
 
 impl Announcer {
@@ -120,7 +124,7 @@ impl Announcer {
             here
         } else {
             let seconds = i64::try_from(self.lease.as_secs()).unwrap_or(i64::MAX);
-            Held { lease: call(client.lease_grant(seconds, None)).await?.id(), change: None }
+            Held { lease: call(client.lease_grant(seconds, None)).await?.id(), change: None, card_change: 0 }
         };
         *held = Some(here);
         let period = self.lease / RENEWALS;
@@ -129,7 +133,7 @@ impl Announcer {
         loop {
             let wanted = self.wanted.borrow_and_update().clone();
             if wanted.leaves {
-                return self.leave(&mut client, here, wanted.record).await;
+                return self.leave(&mut client, here, wanted).await;
             }
             if here.change != Some(wanted.change) {
                 self.put(&mut client, &mut here, &wanted).await?;
@@ -183,7 +187,7 @@ impl Announcer {
             }
             return Ok(());
         }
-        let (place, card) = (Place::of(record.track), self.card_key());
+        let (place, card) = (Place::of(record.track), self.card_key(record));
         let (key, elsewhere) = (self.key(record, place), self.key(record, place.other()));
         let unchanged = |key: &str, known: &Option<KeyValue>| {
             Compare::mod_revision(key, CompareOp::Equal, known.as_ref().map_or(0, KeyValue::mod_revision))
@@ -194,12 +198,15 @@ impl Announcer {
             TxnOp::put(key, value, Some(PutOptions::new().with_lease(held.lease))),
             TxnOp::delete(elsewhere, None),
         ];
-        // Only at first: whoever changes its state, or goes, must not bring back what a later start has replaced.
+        // Only at first, and when it is the card that changes: whoever changes its state, or goes, must not bring back what a
+        // later start has replaced.
         let first = held.change.is_none();
-        if first && record.state == State::Serving {
+        let concerns_card = first || held.card_change != wanted.card_change;
+        if concerns_card && record.state == State::Serving {
             when.push(unchanged(&card, &there.card));
-            if !there.card.as_ref().is_some_and(|known| self.is_card(known)) {
-                let value = serde_json::to_vec(&*self.card).map_err(|error| Trouble::Unwritable(error.to_string()))?;
+            if !there.card.as_ref().is_some_and(|known| is_card(known, &wanted.card)) {
+                let value =
+                    serde_json::to_vec(&*wanted.card).map_err(|error| Trouble::Unwritable(error.to_string()))?;
                 then.push(TxnOp::put(card, value, None));
             }
         }
@@ -208,7 +215,7 @@ impl Announcer {
                 if first {
                     self.metrics.announcements.inc();
                 }
-                held.change = Some(wanted.change);
+                (held.change, held.card_change) = (Some(wanted.change), wanted.card_change);
                 self.done.send_replace(Done::Announced(wanted.change));
                 tracing::debug!(instance = record.instance, "announced");
                 Ok(())
@@ -222,7 +229,7 @@ impl Announcer {
     /// What etcd has of the instance and its card, at one moment.
     async fn look(&self, client: &mut Client, record: &Record) -> Result<There, Trouble> {
         let place = Place::of(record.track);
-        let keys = [self.key(record, place), self.key(record, place.other()), self.card_key()];
+        let keys = [self.key(record, place), self.key(record, place.other()), self.card_key(record)];
         let found = call(client.txn(Txn::new().and_then(keys.map(|key| TxnOp::get(key, None))))).await?;
         let mut found = found.op_responses().into_iter().map(|response| match response {
             TxnOpResponse::Get(mut found) => found.take_kvs().pop(),
@@ -232,17 +239,12 @@ impl Announcer {
         Ok(There { record: next(), elsewhere: next(), card: next() })
     }
 
-    fn is_card(&self, known: &KeyValue) -> bool {
-        serde_json::from_slice::<Card>(known.value()).is_ok_and(|known| known.digest() == self.card.digest())
-    }
-
     /// Says goodbye, then goes. The key is gone with the lease; one that a later start has put is under that one's lease.
-    async fn leave(&self, client: &mut Client, mut held: Held, mut record: Record) -> Result<(), Trouble> {
-        let change = self.wanted.borrow().change;
-        if record.state != State::Draining || held.change != Some(change) {
-            record.state = State::Draining;
+    async fn leave(&self, client: &mut Client, mut held: Held, mut wanted: Wanted) -> Result<(), Trouble> {
+        if wanted.record.state != State::Draining || held.change != Some(wanted.change) {
+            wanted.record.state = State::Draining;
             // An etcd that takes no more writes still lets go of leases, so this is tried and not insisted on.
-            if let Err(trouble) = self.put(client, &mut held, &Wanted { record, change, leaves: true }).await {
+            if let Err(trouble) = self.put(client, &mut held, &wanted).await {
                 let error = &trouble as &dyn std::error::Error;
                 tracing::warn!(error, "the registry does not take the goodbye: leaving without one");
             }
@@ -260,8 +262,8 @@ impl Announcer {
         self.keys.instance(place, &record.expert, &record.instance)
     }
 
-    fn card_key(&self) -> String {
-        self.keys.card(&self.card.expert, &self.card.version)
+    fn card_key(&self, record: &Record) -> String {
+        self.keys.card(&record.expert, &record.version)
     }
 }
 
@@ -270,6 +272,10 @@ struct There {
     record: Option<KeyValue>,
     elsewhere: Option<KeyValue>,
     card: Option<KeyValue>,
+}
+
+fn is_card(known: &KeyValue, card: &Card) -> bool {
+    serde_json::from_slice::<Card>(known.value()).is_ok_and(|known| known.digest() == card.digest())
 }
 
 /// etcd answers NOT_FOUND to whoever names a lease that it does not have; nothing else in these calls can be missing.

@@ -36,6 +36,8 @@ struct Header {
 struct Saved {
     cards: Vec<Card>,
     instances: Vec<SavedInstance>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    gate: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -151,7 +153,7 @@ fn save(path: &Path, mesh: &str, snapshot: &Snapshot) -> io::Result<()> {
 }
 
 fn encode(mesh: &str, snapshot: &Snapshot) -> io::Result<Vec<u8>> {
-    let mut saved = Saved::default();
+    let mut saved = Saved { gate: snapshot.gate.as_deref().map(str::to_owned), ..Saved::default() };
     for expert in snapshot.experts.values() {
         saved.cards.extend(expert.cards.values().map(|card| Card::clone(card)));
         for instance in expert.instances.values() {
@@ -181,7 +183,7 @@ fn decode(bytes: &[u8], mesh: &str) -> Result<Snapshot, Error> {
         return Err(Error::Damaged("its digest does not fit".to_owned()));
     }
     let saved: Saved = serde_json::from_str(table).map_err(damaged)?;
-    let mut snapshot = Snapshot { revision: 1, ..Snapshot::default() };
+    let mut snapshot = Snapshot { revision: 1, gate: saved.gate.map(Arc::from), ..Snapshot::default() };
     let expert = |snapshot: &mut Snapshot, name: &str, change: &mut dyn FnMut(&mut Expert)| {
         let known = snapshot.experts.entry(name.to_owned()).or_default();
         let known = Arc::make_mut(known);
@@ -209,7 +211,7 @@ fn decode(bytes: &[u8], mesh: &str) -> Result<Snapshot, Error> {
 mod tests {
     use super::*;
     use crate::registry::{
-        etcd::table::tests::table_of,
+        etcd::{keys::Key, table::tests::table_of},
         testing::{card, record},
     };
 
@@ -218,11 +220,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state/table.json");
         assert!(load(&path, "clinic").unwrap().is_none(), "the first start");
-        let table = table_of(&[record("labs", "a"), record("labs", "b"), record("pharmacy", "c")], &[card("labs")]);
+        let mut table = table_of(&[record("labs", "a"), record("labs", "b"), record("pharmacy", "c")], &[card("labs")]);
+        table.put(&Key::Gate, b"top_k: 2");
         save(&path, "clinic", table.snapshot()).unwrap();
         save(&path, "clinic", table.snapshot()).unwrap();
         let loaded = load(&path, "clinic").unwrap().unwrap();
         assert_eq!(loaded.experts, table.snapshot().experts);
+        assert_eq!(loaded.gate.as_deref(), Some("top_k: 2"));
         assert_eq!(loaded.revision, 1, "it is known");
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing is left beside it");
     }

@@ -6,6 +6,7 @@ use crate::registry::Track;
 const EXPERTS: &str = "experts";
 const CANDIDATES: &str = "candidates";
 const CARDS: &str = "cards";
+const GATE: &str = "gate";
 
 /// The keys of one mesh.
 #[derive(Debug, Clone)]
@@ -16,8 +17,17 @@ pub(super) struct Keys {
 /// What a key of a mesh stands for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Key<'a> {
-    Instance { place: Place, expert: &'a str, instance: &'a str },
-    Card { expert: &'a str, version: &'a str },
+    Instance {
+        place: Place,
+        expert: &'a str,
+        instance: &'a str,
+    },
+    Card {
+        expert: &'a str,
+        version: &'a str,
+    },
+    /// How the gate of every router is to be set.
+    Gate,
 }
 
 /// Stock resolvers take every key below a prefix for an address. Instances that not every client should call lie
@@ -63,8 +73,9 @@ impl Keys {
 
     /// The prefixes of what is listed, and how many keys make a page of it: a page is a mebibyte or two at the most, and two
     /// seconds are enough for it over a slow line.
-    pub(super) fn kinds(&self) -> [(String, i64); 3] {
-        [(EXPERTS, 200), (CANDIDATES, 200), (CARDS, 8)].map(|(kind, page)| (format!("{}{kind}/", self.prefix), page))
+    pub(super) fn kinds(&self) -> [(String, i64); 4] {
+        let below = |kind| format!("{}{kind}/", self.prefix);
+        [(below(EXPERTS), 200), (below(CANDIDATES), 200), (below(CARDS), 8), (self.gate(), 8)]
     }
 
     pub(super) fn instance(&self, place: Place, expert: &str, instance: &str) -> String {
@@ -80,9 +91,16 @@ impl Keys {
         format!("{}{CARDS}/{expert}/{version}", self.prefix)
     }
 
-    /// `None` for keys that are not about instances or cards: others may keep theirs in the mesh as well.
+    pub(super) fn gate(&self) -> String {
+        format!("{}{GATE}", self.prefix)
+    }
+
+    /// `None` for keys that are not about instances, cards or the gate: others may keep theirs in the mesh as well.
     pub(super) fn parse<'a>(&self, key: &'a [u8]) -> Option<Key<'a>> {
         let key = std::str::from_utf8(key).ok()?.strip_prefix(&self.prefix)?;
+        if key == GATE {
+            return Some(Key::Gate);
+        }
         let mut parts = key.split('/');
         let (kind, expert, name) = (parts.next()?, parts.next()?, parts.next()?);
         if parts.next().is_some() || expert.is_empty() || name.is_empty() {
@@ -111,6 +129,8 @@ mod tests {
         }
         let key = keys.card("labs", "1.2");
         assert_eq!(keys.parse(key.as_bytes()), Some(Key::Card { expert: "labs", version: "1.2" }));
+        assert_eq!(keys.gate(), "consilium/clinic/gate");
+        assert_eq!(keys.parse(keys.gate().as_bytes()), Some(Key::Gate));
     }
 
     #[test]
@@ -124,6 +144,9 @@ mod tests {
             "consilium/clinic/experts//a",
             "consilium/clinic/experts/labs/a/b",
             "consilium/clinic/",
+            "consilium/clinic/gate2",
+            "consilium/clinic/gate/a",
+            "consilium/clinic2/gate",
             "",
         ] {
             assert_eq!(keys.parse(key.as_bytes()), None, "{key}");

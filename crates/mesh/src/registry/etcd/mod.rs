@@ -3,11 +3,12 @@
 //! elsewhere).
 //!
 //! `keys` is the layout; `members` the connections; `announcer` keeps an instance announced; `follower` keeps a `table`
-//! of the mesh, which is pure, and `disk` keeps it between starts.
+//! of the mesh, which is pure, and `disk` keeps it between starts; `retire` and `gate` are what administrators ask for.
 
 mod announcer;
 mod disk;
 mod follower;
+mod gate;
 mod keys;
 mod members;
 mod retire;
@@ -27,12 +28,15 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use self::{
     announcer::{Announcer, Done, Wanted},
     follower::Follower,
+    gate::Wish,
     keys::Keys,
     members::Members,
     table::Table,
     thread::Thread,
 };
-use super::{Card, Error, EtcdSettings, Instance, Record, Registration, Registry, Snapshot, State};
+use super::{
+    Card, Error, EtcdSettings, Instance, Record, Registration, Registry, Snapshot, State, check_gate, check_successor,
+};
 use crate::metrics::{Metrics, RegistryMetrics};
 
 /// Reports of missed instances that are not dealt with yet. More of them say the same.
@@ -114,14 +118,14 @@ impl Registry for EtcdRegistry {
         record.check(&card)?;
         record.card_digest = card.digest();
         let card = Arc::new(card);
-        let (wanted, wishes) = watch::channel(Wanted { record: record.clone(), change: 0, leaves: false });
+        let first = Wanted { record, card: Arc::clone(&card), change: 0, card_change: 0, leaves: false };
+        let (wanted, wishes) = watch::channel(first);
         let (done, progress) = watch::channel(Done::Nothing);
         let abandoned = CancellationToken::new();
         let announcer = Announcer {
             keys: self.keys.clone(),
             members: self.members.clone(),
             lease: self.lease,
-            card: Arc::clone(&card),
             wanted: wishes,
             done,
             metrics: self.metrics.clone(),
@@ -148,6 +152,15 @@ impl Registry for EtcdRegistry {
 
     async fn retire(&self, expert: &str, version: &str) -> Result<(), Error> {
         retire::retire(&self.keys, self.members.clone(), (expert, version)).await
+    }
+
+    async fn put_gate(&self, settings: Option<String>) -> Result<(), Error> {
+        settings.as_deref().map_or(Ok(()), check_gate)?;
+        gate::ask(&self.keys, self.members.clone(), settings.map_or(Wish::Delete, Wish::Write)).await.map(drop)
+    }
+
+    async fn get_gate(&self) -> Result<Option<String>, Error> {
+        gate::ask(&self.keys, self.members.clone(), Wish::Read).await
     }
 }
 
@@ -204,6 +217,19 @@ impl Registration for Registered {
         }
         record.card_digest = registered.card_digest;
         self.want(|wanted| wanted.record = record).await
+    }
+
+    async fn update_card(&self, card: Card) -> Result<(), Error> {
+        check_successor(&self.card, &card)?;
+        if self.wanted.borrow().leaves {
+            return Err(Error::Gone { instance: self.wanted.borrow().record.instance.clone() });
+        }
+        self.want(|wanted| {
+            wanted.record.card_digest = card.digest();
+            wanted.card = Arc::new(card);
+            wanted.card_change += 1;
+        })
+        .await
     }
 
     async fn drain(&self) -> Result<(), Error> {

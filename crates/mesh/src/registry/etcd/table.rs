@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::keys::{Key, Place};
 use crate::{
     dial::is_address,
-    registry::{Card, Expert, Instance, Record, Snapshot, State},
+    registry::{Card, Expert, Instance, Record, Snapshot, State, check_gate},
 };
 
 /// Registrations that run out within this time of each other count together.
@@ -35,6 +35,8 @@ pub(super) struct Table {
     orphans: BTreeSet<(String, String)>,
     /// Cards that a restored or emptied registry has lost without anybody having retired them.
     kept: BTreeSet<(String, String)>,
+    /// The gate's settings were lost like that.
+    gate_kept: bool,
     /// When the registrations of which (expert, instance) ran out, for the last minute.
     expiries: BTreeMap<(String, String), Instant>,
 }
@@ -92,6 +94,13 @@ impl Table {
                 }
                 Err(problem) => tracing::warn!(expert, version, problem, "a card cannot be used"),
             },
+            Key::Gate => match read_gate(value) {
+                Ok(settings) => {
+                    self.gate_kept = false;
+                    self.set_gate(Some(settings));
+                }
+                Err(problem) => tracing::warn!(problem, "the gate's settings in the registry cannot be used"),
+            },
         }
     }
 
@@ -105,6 +114,10 @@ impl Table {
                     self.orphans.insert((expert.to_owned(), version.to_owned()));
                     self.drop_orphans(expert);
                 }
+            }
+            Key::Gate => {
+                self.gate_kept = false;
+                self.set_gate(None);
             }
         }
     }
@@ -141,6 +154,13 @@ impl Table {
                 } else {
                     self.delete(&key, now);
                 }
+            }
+        }
+        if self.snapshot.gate.is_some() && !present.contains(&Key::Gate) {
+            if history == History::Rewound || self.gate_kept {
+                self.gate_kept = true;
+            } else {
+                self.delete(&Key::Gate, now);
             }
         }
         if self.snapshot.revision == 0 {
@@ -257,6 +277,12 @@ impl Table {
         }
     }
 
+    fn set_gate(&mut self, settings: Option<&str>) {
+        if let Some(next) = self.snapshot.with_gate(settings) {
+            self.snapshot = Arc::new(next);
+        }
+    }
+
     fn change(&mut self, expert: &str, change: impl FnOnce(&mut Expert)) {
         if let Some(next) = self.snapshot.changed(expert, change) {
             self.snapshot = Arc::new(next);
@@ -287,6 +313,12 @@ fn read_card(expert: &str, version: &str, value: &[u8]) -> Result<Card, String> 
     }
     card.check().map_err(|error| error.to_string())?;
     Ok(card)
+}
+
+fn read_gate(value: &[u8]) -> Result<&str, String> {
+    let settings = std::str::from_utf8(value).map_err(|_| "not text".to_owned())?;
+    check_gate(settings).map_err(|error| error.to_string())?;
+    Ok(settings)
 }
 
 #[cfg(test)]

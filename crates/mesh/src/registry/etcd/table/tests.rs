@@ -233,3 +233,30 @@ fn an_emptied_registry_retires_nobody() {
     table.replace([], History::Continued, now);
     assert!(!table.snapshot().experts.contains_key("labs"), "this one was known to the emptied one, and is gone");
 }
+
+#[test]
+fn the_gates_settings_come_and_go_with_their_key_and_stay_when_they_are_lost() {
+    let now = Instant::now();
+    let mut table = Table::default();
+    let gate = |table: &Table| table.snapshot().gate.as_deref().map(str::to_owned);
+    let listed = || [(Key::Gate, b"top_k: 2".as_slice())];
+    table.replace(listed(), History::Continued, now);
+    assert_eq!(gate(&table).as_deref(), Some("top_k: 2"));
+    let before = Arc::clone(table.snapshot());
+    table.put(&Key::Gate, b"top_k: 2");
+    for wrong in [b"\xff".as_slice(), b" \n", &vec![b'x'; crate::registry::MAX_GATE_BYTES + 1]] {
+        table.put(&Key::Gate, wrong);
+    }
+    assert!(Arc::ptr_eq(&before, table.snapshot()), "what says the same or cannot be used is no news");
+    put_card(&mut table, &card("labs"));
+    assert_eq!(gate(&table).as_deref(), Some("top_k: 2"), "others change, it does not");
+    table.replace([], History::Rewound, now);
+    table.replace([], History::Continued, now);
+    assert_eq!(gate(&table).as_deref(), Some("top_k: 2"), "nobody has taken it back");
+    table.replace(listed(), History::Continued, now);
+    table.replace([], History::Continued, now);
+    assert_eq!(gate(&table), None, "now somebody has");
+    table.put(&Key::Gate, b"top_k: 3");
+    table.delete(&Key::Gate, now);
+    assert_eq!(gate(&table), None);
+}
