@@ -356,7 +356,7 @@ mod tests {
     #[test]
     fn a_word_of_the_vocabulary_is_one_token() {
         let tokenizer = Tokenizer::from_bytes(&bert(), &entry(16, 30_522)).unwrap();
-        for (word, has) in [("aspirin", true), ("asprin", false), ("caf\u{e9}", true), ("caf\u{e9}\u{e9}", false)] {
+        for (word, has) in [("headache", true), ("hedache", false), ("caf\u{e9}", true), ("caf\u{e9}\u{e9}", false)] {
             assert_eq!(tokenizer.has_word(word), Some(has), "{word}");
         }
         for nothing in ["", "\u{e000}", &"\u{e9}".repeat(300)] {

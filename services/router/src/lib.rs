@@ -131,7 +131,6 @@ pub async fn run(config: Config, parts: Parts, stop: CancellationToken) -> Resul
 
     let tls = Tls::open(&config.tls, &metrics).map_err(Error::Tls)?;
     let instances = how_to_know_experts(&config, &tls);
-    let limits = limits(&config);
     let deadlines = serve::Deadlines { default: config.default_deadline, max: config.max_deadline };
     let options = serving(&config, &tls, deadlines);
     let server = serve::Server::new(listener, options).with_metrics(&metrics).with_health([readiness.clone()]);
@@ -168,13 +167,14 @@ pub async fn run(config: Config, parts: Parts, stop: CancellationToken) -> Resul
         policy: Arc::clone(&policy),
         metrics: counters.clone(),
         settled,
-    };
-    tasks.spawn(reloader.run(ending.clone()));
+    }
+    .run(ending.clone());
+    tasks.spawn(reloader);
 
     let pipeline = Arc::new(pipeline::Pipeline {
         admission: admission::Admission { default_deadline: config.default_deadline },
         gate: gate::Gate { model, policy, metrics: counters.clone() },
-        caller: call::Caller::new(Arc::clone(&catalog), counters.clone(), limits.max_message_bytes),
+        caller: call::Caller::new(Arc::clone(&catalog), counters.clone(), config.max_message_bytes),
         metrics: counters.clone(),
         catalog,
     });
@@ -188,13 +188,13 @@ pub async fn run(config: Config, parts: Parts, stop: CancellationToken) -> Resul
             surveys: server::Surveys::default(),
             readiness: readiness.clone(),
             deadlines,
-            max_message_bytes: limits.max_message_bytes,
+            max_message_bytes: config.max_message_bytes,
             ending: long_streams.clone(),
         },
         router: server::Router { pipeline, feedback, tasks: tasks.clone() },
         catalogs: server::Catalogs { mesh: config.name.clone(), changes, metrics: counters },
     };
-    let server = services.on(server, limits);
+    let server = services.on(server, limits(&config));
 
     // The server cuts off what is left a little before the drain gives up on it, so that this is its own work.
     let grace = config.grace.saturating_sub(config.settle).saturating_sub(CUT_OFF);

@@ -103,7 +103,7 @@ pub(crate) fn decided(decision: &Decision) {
     set_list(span, "consilium.gate.rules", gate.rules_matched.iter().map(String::as_str));
     let dimensions = gate.dimensions.iter();
     let values: Vec<_> = dimensions
-        .flat_map(|known| known.values.iter().map(|value| format!("{}={}", known.name, value.value)))
+        .flat_map(|known| known.in_effect().iter().map(|value| format!("{}={}", known.name, value.value)))
         .collect();
     set_list(span, "consilium.gate.dimensions", values.iter().map(String::as_str));
 }

@@ -301,3 +301,46 @@ proptest! {
         prop_assert!((0.0..=1.0).contains(&reading.nobody));
     }
 }
+
+#[test]
+fn what_is_extended_knows_the_new_beside_the_old_and_forgets_who_is_gone() {
+    // Of classes 0 to 4 the third is new; then the first leaves.
+    let all = corpus(5, 30);
+    let mut most = all.clone();
+    most.classes.remove(2);
+    let before = Classifier::fit(&most);
+    let extended = before.extended(&all, &[Some(0), Some(1), None, Some(2), Some(3)]);
+    assert!(!extended.calibrated());
+    let found = |classifier: &Classifier, theme: usize, class: usize| {
+        share((100..140).map(|seed| best(&classifier.read(&text(theme, seed, 0.4))) == class))
+    };
+    for theme in 0..5 {
+        let right = found(&extended, theme, theme);
+        assert!(right > 0.9, "{theme}: {right}");
+    }
+    let refused = share((200..280).map(|seed| extended.read(&text(8 + seed as usize % 14, seed, 0.4)).nobody > 0.5));
+    assert!(refused > 0.9, "{refused}");
+    let truths =
+        |classifier: &Classifier, class| classifier.held_out().iter().filter(|said| said.truth == Some(class)).count();
+    assert_eq!([0, 1, 2, 3, 4].map(|class| truths(&extended, class)), [30, 30, 0, 30, 30]);
+
+    let mut fewer = all;
+    fewer.classes.remove(0);
+    let shrunk = extended.extended(&fewer, &[Some(1), Some(2), Some(3), Some(4)]);
+    assert_eq!(shrunk.read(&text(1, 1, 0.4)).known.len(), 4);
+    for theme in 1..5 {
+        assert!(found(&shrunk, theme, theme - 1) > 0.9);
+    }
+}
+
+#[test]
+fn extended_by_nothing_it_reads_as_before() {
+    let corpus = corpus(4, 12);
+    let one = Classifier::fit(&corpus);
+    let other = one.extended(&corpus, &[0, 1, 2, 3].map(Some));
+    for seed in 0..20 {
+        let signals = text(seed as usize % 10, 500 + seed, 0.5);
+        let (a, b) = (one.read(&signals), other.read(&signals));
+        assert_eq!((a.known, a.nobody.to_bits(), a.closest), (b.known, b.nobody.to_bits(), b.closest));
+    }
+}

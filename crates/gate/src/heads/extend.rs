@@ -1,10 +1,11 @@
 //! Heads for a set of classes that is nearly the one they were fitted to: some are new, some are gone. What the others
 //! look like stands, and the new ones are learned beside them from a sample of the texts, in a fraction of a second.
 
-use super::{COSINE, CloseLook, Heads, Item, Likeness, by_class, cosine, credit, samples, weights};
+use std::sync::Arc;
+
+use super::{CloseLook, Heads, Item, Likeness, by_class, cosine, credit, samples, weights};
 use crate::signals::Signals;
 use crate::vector::Quantised;
-use std::sync::Arc;
 
 /// Texts of the other classes and of nobody that new ones are told apart from: those nearest to any of the new ones, and
 /// an even pick of the others.
@@ -67,7 +68,7 @@ fn pick<'a>(
         .into_iter()
         .map(|item| {
             let vector = Quantised::new(&item.signals.vector);
-            let near = fresh.iter().map(|(_, likeness)| COSINE * cosine(&likeness.centre, &vector));
+            let near = fresh.iter().map(|(_, likeness)| cosine(&likeness.centre, &vector));
             (near.fold(f32::NEG_INFINITY, f32::max), item)
         })
         .collect();
