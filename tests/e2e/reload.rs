@@ -45,8 +45,8 @@ async fn a_file_that_is_wrong_changes_nothing_and_what_is_right_afterwards_does(
         "gate: {rules: [{name: r, when: 'nonsense(', require: [labs]}]}",
         // This mesh runs all of its experts itself.
         "gate: {fallback: nobody}",
-        "gate: {background: missing.txt}",
         "listen: nowhere",
+        "gate: {background: missing.txt}",
     ];
     for (at, wrong) in wrong.into_iter().enumerate() {
         let failures = mesh.count(&result("file", "failed"));
@@ -55,8 +55,11 @@ async fn a_file_that_is_wrong_changes_nothing_and_what_is_right_afterwards_does(
         let now = mesh.decides(POTASSIUM, |_| true).await;
         assert_eq!(now.gate_revision, before.gate_revision, "{at}: {wrong}");
     }
+    // What was missing comes late, and mesh.yaml need not be touched for it.
+    std::fs::write(mesh.dir().join("missing.txt"), "who won the cup final\n").expect("a temporary file can be written");
+    let late = mesh.decides(POTASSIUM, |decision| decision.gate_revision != before.gate_revision).await;
     mesh.rewrite("gate: {min_confidence: 0.6}");
-    mesh.decides(POTASSIUM, |decision| decision.gate_revision != before.gate_revision).await;
+    mesh.decides(POTASSIUM, |decision| decision.gate_revision != late.gate_revision).await;
 }
 
 #[tokio::test]

@@ -15,10 +15,10 @@ pub(crate) const NEVER: f64 = 1.0;
 
 /// Held-out queries that it takes to show that the static tier is safe.
 const STATIC_QUERIES: usize = 200;
-/// The static tier's lowest bar whatever is shown, and its lowest where it was shown on the examples alone: those hold
-/// near-duplicates, on which n-grams look better than they are (measured on CLINC150: 0.33 points lost instead of 0.05).
-const STATIC_LEAST: f64 = 0.5;
-const STATIC_LEAST_ON_EXAMPLES: f64 = 0.94;
+/// The static tier's lowest bar whatever is shown. What is held out is more like the examples than what people ask next,
+/// and n-grams live on likeness: without this, MedQuAD's questions on diseases that nobody had seen lost 3.6 points where
+/// 0.2 had been shown, and CLINC150's 0.33 where it had been shown on the examples alone.
+const STATIC_LEAST: f64 = 0.94;
 
 /// What a prediction is held against.
 pub(crate) struct Judge<'a> {
@@ -97,18 +97,12 @@ pub(crate) fn kin(predictions: &[HeldOut], classes: usize) -> Vec<Vec<usize>> {
 
 /// From which P(class) on the static tier may answer in the encoder's place, so that at most `loss` of all decisions are
 /// lost by it; `None` where that cannot be shown. `full` and `cheap` are the two tiers' predictions of the same queries in
-/// the same order; `on_examples` says that those are the examples themselves, in folds.
+/// the same order.
 ///
 /// Going down from the surest query, the loss is the share where the encoder alone is right less the share where the
 /// static tier alone is, and the bar stands before the first query at which that and its standard error together exceed
 /// `loss`. Before the first, not at the last that keeps it: a sum that wanders is under the line by luck sooner or later.
-pub(crate) fn static_bar(
-    full: &[HeldOut],
-    cheap: &[HeldOut],
-    judge: &Judge<'_>,
-    loss: f64,
-    on_examples: bool,
-) -> Option<f64> {
+pub(crate) fn static_bar(full: &[HeldOut], cheap: &[HeldOut], judge: &Judge<'_>, loss: f64) -> Option<f64> {
     if full.len() != cheap.len() || full.len() < STATIC_QUERIES {
         return None;
     }
@@ -130,8 +124,7 @@ pub(crate) fn static_bar(
             bar = Some(cheap.confidence);
         }
     }
-    let least = if on_examples { STATIC_LEAST_ON_EXAMPLES } else { STATIC_LEAST };
-    bar.map(|bar| f64::max(bar, least))
+    bar.map(|bar| f64::max(bar, STATIC_LEAST))
 }
 
 /// The items by falling score, each with whether it is the last of its score: a bar cannot stand between equals.
@@ -227,40 +220,38 @@ mod tests {
         let full: Vec<HeldOut> = (0..1000).map(|_| said(Some(0), 0, 0.99)).collect();
         // Every hundredth query is wrong, from the surest down.
         let cheap: Vec<HeldOut> =
-            (0..1000).map(|at| said(Some(0), usize::from(at % 100 == 99), 1.0 - f64::from(at) * 4e-4)).collect();
-        let bar = static_bar(&full, &cheap, &JUDGE, 0.005, false).unwrap();
+            (0..1000).map(|at| said(Some(0), usize::from(at % 100 == 99), 1.0 - f64::from(at) * 5e-5)).collect();
+        let bar = static_bar(&full, &cheap, &JUDGE, 0.005).unwrap();
         let answered = cheap.iter().filter(|prediction| prediction.confidence >= bar);
         // Two wrong and a standard error of 1.4 of a thousand are within five; three and 1.7 are within as well, four
         // and 2 are not.
         assert_eq!(answered.clone().count(), 399);
         assert_eq!(answered.filter(|prediction| prediction.best != 0).count(), 3);
-        assert!(static_bar(&full, &cheap, &JUDGE, 0.0005, false).unwrap() > 0.96);
+        assert!(static_bar(&full, &cheap, &JUDGE, 0.0005).unwrap() > 0.995);
     }
 
     #[test]
-    fn on_examples_alone_the_static_tier_has_to_be_surer() {
+    fn however_well_it_does_the_static_tier_has_to_be_sure() {
         let same: Vec<HeldOut> = (0..300).map(|at| said(Some(0), 0, 1.0 - f64::from(at) * 1e-3)).collect();
-        let bar = |on_examples| static_bar(&same, &same, &JUDGE, 0.002, on_examples).unwrap();
-        assert!((bar(false) - 0.701).abs() < 1e-9);
-        assert!((bar(true) - STATIC_LEAST_ON_EXAMPLES).abs() < 1e-9);
+        assert!((static_bar(&same, &same, &JUDGE, 0.002).unwrap() - STATIC_LEAST).abs() < 1e-9);
     }
 
     #[test]
     fn what_the_encoder_gets_wrong_costs_nothing_and_foreign_queries_do() {
         let wrong: Vec<HeldOut> = (0..300).map(|_| said(Some(1), 0, 0.9)).collect();
-        assert!(static_bar(&wrong, &wrong, &JUDGE, 0.002, false).is_some());
+        assert!(static_bar(&wrong, &wrong, &JUDGE, 0.002).is_some());
         let foreign = |confidence: f64| HeldOut { nobody: 1.0 - confidence, ..said(None, 0, confidence) };
         let full: Vec<HeldOut> = (0..300).map(|_| foreign(0.1)).collect();
         let cheap: Vec<HeldOut> = (0..300).map(|_| foreign(0.9)).collect();
-        assert_eq!(static_bar(&full, &cheap, &JUDGE, 0.002, false), None);
+        assert_eq!(static_bar(&full, &cheap, &JUDGE, 0.002), None);
     }
 
     #[test]
     fn without_pairs_or_enough_of_them_the_static_tier_is_off() {
         let few: Vec<HeldOut> = (0..STATIC_QUERIES).map(|_| said(Some(0), 0, 0.99)).collect();
-        assert!(static_bar(&few, &few, &JUDGE, 0.002, false).is_some());
-        assert_eq!(static_bar(&few, &few[1..], &JUDGE, 0.5, false), None);
-        assert_eq!(static_bar(&few[1..], &few[1..], &JUDGE, 0.5, false), None);
+        assert!(static_bar(&few, &few, &JUDGE, 0.002).is_some());
+        assert_eq!(static_bar(&few, &few[1..], &JUDGE, 0.5), None);
+        assert_eq!(static_bar(&few[1..], &few[1..], &JUDGE, 0.5), None);
     }
 
     proptest! {

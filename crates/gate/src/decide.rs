@@ -268,7 +268,8 @@ impl<'a> Walk<'a> {
         for (part, read) in parts.iter().enumerate() {
             let standings = self.read_standings(&read.experts);
             let Some(&best) = standings.order.first() else { continue };
-            if self.clears(&standings, best) && self.out[best].is_none() {
+            let is_somebodys = standings.nobody <= self.knowledge.options.refuse_above;
+            if is_somebodys && self.clears(&standings, best) && self.out[best].is_none() {
                 picks.push((best, part + 1, standings.probability[best]));
             }
         }

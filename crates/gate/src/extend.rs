@@ -18,6 +18,8 @@ use crate::vectors::{Tier, Vectors};
 const FRESH: usize = 40;
 /// And for each of them at the least, beside its card.
 const FRESH_LEAST: usize = 4;
+/// With more new experts at once a whole fit is as quick as encoding all that.
+pub(crate) const MOST_NEW: usize = 40;
 
 impl Lessons {
     /// The knowledge for these experts, made from that of most of them under the same settings. What was learned of the

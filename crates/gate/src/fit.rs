@@ -152,7 +152,15 @@ impl Lessons {
     /// The experts with what these predictions say of them.
     pub(crate) fn experts(&self, predictions: &[HeldOut]) -> Vec<Expert> {
         let bars = self.bars(predictions);
-        let kin = bars::kin(predictions, self.profiles.len());
+        // A stated error is one of each expert by itself: what two of them come to together was never held against it.
+        let states = |profile: &Profile| {
+            self.options.max_error.is_some()
+                || self.options.bars.get(&profile.expert).is_some_and(|bar| bar.max_error.is_some())
+        };
+        let mut kin = bars::kin(predictions, self.profiles.len());
+        for (kin, _) in kin.iter_mut().zip(&self.profiles).filter(|(_, profile)| states(profile)) {
+            kin.clear();
+        }
         let experts = self.profiles.iter().zip(bars).zip(kin).map(|((profile, (bar, floor)), kin)| Expert {
             name: profile.expert.as_str().into(),
             version: profile.version.as_str().into(),
@@ -241,7 +249,7 @@ impl Lessons {
         }
         let (full, cheap) = (encoder.held_out(), classifier.held_out());
         let loss = self.options.tiers.static_loss;
-        let bar = bars::static_bar(full, cheap, judge, loss, source.held_out.is_empty())?;
+        let bar = bars::static_bar(full, cheap, judge, loss)?;
         Some(Fast { classifier, bar })
     }
 }

@@ -47,8 +47,10 @@ impl Gate {
     /// Only texts that no earlier fit has seen are encoded. `profiles` replaces what was known; one an expert. Who was
     /// [admitted](Self::admit) since this was called stays, learned quickly once more on top of the result.
     pub async fn fit(&self, profiles: Vec<Profile>) -> Result<(), Error> {
+        // As many as there were when it was called: whoever is admitted while it waits for its turn stays as well.
+        let admissions = self.learning.memory.lock().await.admissions;
         let _turn = self.learning.turn.lock().await;
-        let mut next = Memory { profiles, ..self.learning.memory.lock().await.clone() };
+        let mut next = Memory { profiles, admissions, ..self.learning.memory.lock().await.clone() };
         let knowledge = self.learn(&mut next).await?;
         self.install(next, knowledge).await
     }
@@ -63,7 +65,7 @@ impl Gate {
         let base = self.knowledge.load_full();
         let count = profiles.len();
         let (profiles, new) = extend::at_hand(&base, profiles, &memory.vectors);
-        if 2 * new.len() > count || base.experts.is_empty() {
+        if 2 * new.len() > count || new.len() > extend::MOST_NEW || base.experts.is_empty() {
             return Ok(false);
         }
         let lessons = self.lessons(&memory.settings, profiles.clone()).await?;

@@ -144,6 +144,20 @@ impl Config {
         files
     }
 
+    /// What the section `gate` as it is written now names, right or wrong: a file that is missing may come yet.
+    pub(crate) fn files_named_now(&self, settings: Option<&Source>) -> Vec<PathBuf> {
+        let read = || -> Result<Vec<PathBuf>, Mistakes> {
+            let mut source = Source::read(&self.origin.path)?;
+            if let Some(settings) = settings {
+                source = config::replace(&source, ("gate", settings), &["encoder"])?;
+            }
+            let mut raw: Raw = config::parse(&source, &self.origin.overlay)?;
+            gate::complete(&mut raw.gate, self.origin.path.parent().unwrap_or(Path::new("")));
+            Ok(gate::files(&raw.gate).collect())
+        };
+        read().unwrap_or_default()
+    }
+
     /// A mesh's name and where it meets, and nothing else of `mesh.yaml`: for whoever runs neither models nor experts.
     ///
     /// # Errors

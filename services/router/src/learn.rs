@@ -164,7 +164,8 @@ impl Learner {
                 admission = Some(self.admit(cards.clone()));
             }
             // After the admission, which would otherwise share the processor with the fit.
-            if fit.is_none() && admission.is_none() && !is_of(&fitted) {
+            // Also after admissions that led back to what was fitted: only a whole fit ends what they left provisional.
+            if fit.is_none() && admission.is_none() && (are_more || !is_of(&fitted)) {
                 fit = Some(self.fit(Duration::ZERO));
                 are_more = false;
             }

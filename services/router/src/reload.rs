@@ -1,7 +1,7 @@
 //! Keeps the gate set as `mesh.yaml` and the files beside it say, or as the registry says in the file's place, without a
 //! restart. What is wrong changes nothing: the settings in force stay, and the log says why.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use consilium_gate::{Error, Gate, Settings};
@@ -101,6 +101,7 @@ impl Reloader {
                         self.set(config, source, &mut in_force).await
                     }
                     Err(mistakes) => {
+                        files = self.files(files, of_registry.clone()).await;
                         report(&mistakes);
                         self.metrics.reloaded(source, false);
                         Outcome::Refused
@@ -109,7 +110,7 @@ impl Reloader {
                 again = matches!(outcome, Outcome::Failed);
             }
             self.settled.set();
-            is_start = false;
+            is_start &= again;
             tokio::select! {
                 _ = ticks.tick() => again |= watch.look(files.iter().cloned()).await,
                 changed = snapshots.changed() => {
@@ -126,10 +127,21 @@ impl Reloader {
         }
     }
 
+    /// The files to look at after a refusal: those in force, and those that what was refused names.
+    async fn files(&self, mut files: Vec<PathBuf>, of_registry: Option<Arc<str>>) -> Vec<PathBuf> {
+        let config = self.config.clone();
+        let settings = of_registry.as_deref().map(in_registry);
+        let named = tokio::task::spawn_blocking(move || config.files_named_now(settings.as_ref()));
+        files.extend(named.await.unwrap_or_default());
+        files.sort();
+        files.dedup();
+        files
+    }
+
     /// Everything again as at the start, with the registry's settings in the place of the file's.
     async fn read(&self, of_registry: Option<Arc<str>>) -> Result<Config, Mistakes> {
         let config = self.config.clone();
-        let settings = of_registry.map(|text| config::Source { file: IN_REGISTRY.to_owned(), text: text.to_string() });
+        let settings = of_registry.as_deref().map(in_registry);
         // Files may lie on a disk that takes its time.
         let read = tokio::task::spawn_blocking(move || config.with_gate(settings.as_ref()));
         let config = read.await.map_err(|_| interrupted())??;
@@ -218,6 +230,10 @@ fn report(mistakes: &Mistakes) {
     for mistake in mistakes {
         tracing::error!(%mistake, "the gate keeps its settings: the new ones are wrong");
     }
+}
+
+fn in_registry(text: &str) -> config::Source {
+    config::Source { file: IN_REGISTRY.to_owned(), text: text.to_owned() }
 }
 
 fn interrupted() -> Mistakes {

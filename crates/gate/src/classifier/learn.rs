@@ -44,8 +44,11 @@ pub(super) fn learn(unseen: &[Unseen], given: &[Unseen]) -> Learned {
     let queries = witnesses(given, &blend, |natural| natural.max(NOBODY_LEAST));
     let before = of_examples(None);
     let held_out = predictions(&queries, |part| before.refit(&without(&queries, Some(part))));
+    // A handful of queries can show nothing: then the examples have to have shown it.
+    let shown = given.len() >= ENOUGH_KNOWN
+        || calibration_error(&predictions(&examples, |part| of_examples(Some(part)))) <= CALIBRATED;
     let counts = counts.max(Counts::of(given));
-    let calibrated = counts.suffice() && calibration_error(&held_out) <= CALIBRATED;
+    let calibrated = shown && counts.suffice() && calibration_error(&held_out) <= CALIBRATED;
     Learned { blend, calibration: before.refit(&without(&queries, None)), held_out, calibrated }
 }
 

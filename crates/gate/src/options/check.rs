@@ -148,6 +148,9 @@ fn check_dimension(dimension: &Dimension, name: &str, mistakes: &mut Vec<Mistake
     if dimension.values.is_empty() {
         mistakes.push(Mistake::new(format!("{path}.values"), "is empty", "at least one value"));
     }
+    for (at, _) in dimension.unknown.iter().enumerate().filter(|(_, text)| text.trim().is_empty()) {
+        mistakes.push(Mistake::new(format!("{path}.unknown[{at}]"), "is empty", "a query without a value"));
+    }
     let mut seen = BTreeSet::new();
     for (at, class) in dimension.values.iter().enumerate() {
         let value = &class.value;

@@ -12,7 +12,13 @@ use super::{
     retry::{self, Blame, Verdict},
     watch::{Running, Trying},
 };
-use crate::{balance::Pick, error::Failure, plan::Leg, slo::Ending, wire::Ask};
+use crate::{
+    balance::Pick,
+    error::Failure,
+    plan::{Leg, RESERVE},
+    slo::Ending,
+    wire::Ask,
+};
 
 /// How many times its objective an attempt may take before it makes room for another instance.
 const PATIENCE: u32 = 4;
@@ -52,7 +58,9 @@ impl Caller {
     }
 
     async fn attempt<A: Ask>(&self, leg: &Leg, times: Times, ask: &A) -> (Ran<A::Answer>, Ending) {
-        let deadline = (Instant::now() + leg.budget).min(times.deadline);
+        // A later stage's budget was allotted when the request began: what is kept back for the answer is kept here.
+        let latest = times.deadline.checked_sub(RESERVE).unwrap_or(times.deadline);
+        let deadline = (Instant::now() + leg.budget).min(latest);
         let mut attempts: Vec<Attempt> = Vec::new();
         let mut last: Option<Verdict> = None;
         let mut retry = Retry::Unpaid;

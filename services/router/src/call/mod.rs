@@ -21,7 +21,7 @@ use crate::{
     error::{Error, Failure},
     metrics::Metrics,
     pipeline::EventSink,
-    plan::{Leg, Plan, Turn},
+    plan::{Leg, Plan, RESERVE, Turn},
     wire::{Answer, Ask, Inferred, Question, Texts, Timings, Voice},
 };
 
@@ -149,7 +149,7 @@ fn is_due(leg: &Leg, replies: &[Reply], deadline: Instant) -> bool {
                 Err(_) => worth_another_expert(reply),
             };
             // Without time to ask, a doubtful answer is better than a failure.
-            Instant::now() < deadline && replies.iter().any(|reply| reply.leg == after && doubtful(reply))
+            Instant::now() + RESERVE < deadline && replies.iter().any(|reply| reply.leg == after && doubtful(reply))
         }
         Turn::Reserve => !replies.iter().any(|reply| reply.result.is_ok()) && replies.iter().any(worth_another_expert),
     }

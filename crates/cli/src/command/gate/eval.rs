@@ -182,6 +182,7 @@ fn read(args: &args::Eval) -> Result<Task, Error> {
     options.dimensions.values_mut().for_each(|dimension| dimension.examples = None);
     if args.encoder_only {
         options.tiers.static_tier = StaticTier::Off;
+        options.tiers.cache = 0;
     }
     let named = Some(options.encoder.clone()).filter(|name| !name.is_empty());
     let model = args.model.clone().or(named).unwrap_or_else(|| DEFAULT_MODEL.to_owned());

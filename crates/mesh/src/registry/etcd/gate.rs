@@ -36,6 +36,10 @@ async fn try_once(keys: &Keys, members: &Members, wish: &Wish) -> Result<Option<
             Ok(found.kvs().first().map(|entry| String::from_utf8_lossy(entry.value()).into_owned()))
         }
         Wish::Write(settings) => call(client.put(keys.gate(), settings.clone(), None)).await.map(|_| None),
-        Wish::Delete => call(client.delete(keys.gate(), None)).await.map(|_| None),
+        Wish::Delete => {
+            // Deleting what is not there is no event, and routers may have kept what etcd has lost.
+            call(client.put(keys.gate(), "", None)).await?;
+            call(client.delete(keys.gate(), None)).await.map(|_| None)
+        }
     }
 }
