@@ -33,7 +33,6 @@ pub(crate) struct Examples {
 impl Examples {
     /// Until `stop`.
     pub(crate) async fn follow(mut self, stop: CancellationToken) {
-        self.tally.has_examples();
         let following = async {
             // As it was never looked at: what was written since it was read at the start is taken up as well.
             let mut watch = Watch::default();

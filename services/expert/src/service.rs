@@ -206,6 +206,7 @@ impl Service {
             }
         });
         if let Some(file) = options.config.examples_file.clone() {
+            tally.has_examples();
             let (config, ready, announced) = (options.config.clone(), Arc::clone(&ready), Arc::clone(&announced));
             let (examples, stop) = (Examples { config, file, ready, announced, tally }, running.stop.clone());
             running.tasks.spawn(async move {

@@ -177,7 +177,7 @@ async fn without_etcd_and_without_a_table_it_listens_says_what_is_missing_and_le
     let files = Files::new("settle: 0s\ngate: {encoder: tiny-text, fallback: somebody}");
     let running = Running::start(&files, &["--etcd", NO_ETCD]);
     assert_eq!(running.page("/livez").1, "ok\n");
-    assert_eq!(running.waits_for(), "router: gate\nrouter: registry\n");
+    assert_eq!(running.waits_for(), "router: gate\nrouter: registry\nrouter: settings\n");
 
     let channel = dial::channel(&dial::Target::plain(running.address.to_string())).unwrap();
     let query = v1::Query { text: "is an apple red".into(), ..Default::default() };

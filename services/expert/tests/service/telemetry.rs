@@ -51,7 +51,8 @@ async fn an_expert_counts_what_it_answers_and_from_what() {
     let file = house.folder.path().join("knowledge.jsonl");
     let an_hour_ago = SystemTime::now() - Duration::from_hours(1);
     fs::File::options().write(true).open(&file).unwrap().set_modified(an_hour_ago).unwrap();
-    let expert = start_on(&page, &house, "seen", RETRIEVE).await;
+    fs::write(house.folder.path().join("examples.txt"), "how many legs has a cow\n").unwrap();
+    let expert = start_on(&page, &house, "seen", &format!("{RETRIEVE}, examples: examples.txt")).await;
     let encoder = start_on(&page, &house, "encoder", "{kind: embed, model: tiny-text}").await;
 
     let model = r#"consilium_expert_model{expert="seen",version="1",model="tiny-text",model_version="#;
