@@ -26,6 +26,9 @@ use crate::{
 /// When to try again after the gate could not be fitted.
 const FIT_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
+/// From so many examples on a whole fit takes about a second.
+const MANY_EXAMPLES: usize = 500;
+
 /// How often the first fit is tried.
 const FIRST_FITS: usize = 3;
 
@@ -160,7 +163,7 @@ impl Learner {
                     changed
                 });
                 self.ready.set();
-            } else if admission.is_none() && fitted.is_some() && !is_of(&offered) {
+            } else if admission.is_none() && fitted.is_some() && !is_of(&offered) && is_slow_to_fit(&cards) {
                 admission = Some(self.admit(cards.clone()));
             }
             // After the admission, which would otherwise share the processor with the fit.
@@ -207,6 +210,12 @@ impl Learner {
         }
         .boxed()
     }
+}
+
+/// Whether a whole fit takes so long that newcomers are admitted before it. With few examples it is done in a moment, and
+/// the gate goes from one whole state to the next.
+fn is_slow_to_fit(cards: &Cards) -> bool {
+    cards.iter().map(|card| card.examples.len()).sum::<usize>() >= MANY_EXAMPLES
 }
 
 /// Cards that did not change are still the same ones: most comparisons end at the pointer.
