@@ -34,12 +34,13 @@ const AT_ONCE: usize = 4;
 /// More than a budget of retries has room for: ten a second, over ten seconds.
 const STUMBLES: usize = 400;
 
-const QUESTIONS: [&str; 8] = [
+const QUESTIONS: [&str; 9] = [
     WARFARIN,
     CHEST,
     "Is it safe to combine sertraline and tramadol?",
     "Who arranges home oxygen before discharge?",
     "How many hours of sleep does an adult need?",
+    "What goes into the assessment section of a SOAP note?",
     // Nobody is sure of this one, and nobody knows anything of the next two.
     "How do I get my old records sent to the new doctor?",
     "What is the best recipe for sourdough bread?",
