@@ -49,9 +49,6 @@ pub struct EngineOptions {
     pub executors: Option<NonZeroUsize>,
 }
 
-/// Longest text that [`Engine::static_vector`] looks at. Of a kind that `wordpiece` does not know it takes 2.5 ms.
-const MOST_STATIC_BYTES: usize = 4096;
-
 /// Batches' worth of tokens in one raw request to a text model.
 const MOST_BATCHES: usize = 16;
 
@@ -220,11 +217,7 @@ impl Engine {
     /// `None` where the model has no table, where no token of the text means anything to it, and for texts above 4 KiB: half
     /// of such a text would be no sound basis, and all of it too long to hold up an async caller.
     pub fn static_vector(&self, text: &str) -> Option<Vec<f32>> {
-        let (table, tokenizers) = (self.0.tokens.as_ref()?, self.0.tokenizers.as_ref()?);
-        if text.len() > MOST_STATIC_BYTES {
-            return None;
-        }
-        table.vector(&tokenizers.tokenizer().plain_ids(text)?)
+        self.0.tokens.as_ref()?.read(text, self.0.tokenizers.as_ref()?.tokenizer())
     }
 
     /// Whether the model's vocabulary has a word, letters only, as one token: in lower case, where the model makes no

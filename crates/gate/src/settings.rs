@@ -21,7 +21,7 @@ pub struct Settings {
     /// Leaves the shipped background texts out. Then the ones above should be a few hundred, as different from each
     /// other as what people ask: without any, refusal is guesswork.
     pub without_shipped: bool,
-    /// Queries to calibrate on; nothing is learned from them. Rows of unknown experts are passed over.
+    /// Queries that the heads do not learn from: weights, calibration and bars are set on them. Rows of unknown experts are passed over.
     pub validation: Vec<Labelled>,
     /// What these settings have to pass on [`Gate::configure`], if anything.
     pub trial: Option<Arc<dyn Trial>>,

@@ -50,7 +50,8 @@ pub struct Options {
     /// A file of texts that belong to no expert, one a line; added to the shipped ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub background: Option<String>,
-    /// A file of labelled queries ([`Labelled`](crate::Labelled), one a line) to calibrate on; nothing is learned from them.
+    /// A file of labelled queries ([`Labelled`](crate::Labelled), one a line): the heads learn
+    /// nothing from them; weights, calibration and bars are set on them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub validation: Option<String>,
     /// A file of expected routes that a new configuration has to pass before it replaces the old one.
@@ -83,7 +84,7 @@ pub struct Tiers {
     #[serde(rename = "static")]
     pub static_tier: StaticTier,
     /// How much of the share of right decisions the static tier may cost at most, in 0..1, estimated on queries that
-    /// nothing was learned from.
+    /// the heads have not learned from.
     pub static_loss: f64,
 }
 
