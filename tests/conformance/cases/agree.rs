@@ -1,12 +1,13 @@
 //! Whether libraries of different languages saw the same reply. Everything has to be equal but what may differ from one call
-//! to the next: ids that the router makes, times, tokens, and which of several instances answered.
+//! to the next: ids that the router makes, times, tokens, and which of several instances or tiers answered.
 
 use serde_json::{Map, Value, json};
 
 use super::observe::Line;
 
 /// Differs from call to call; that it is there does not.
-const OF_THE_CALL: [&str; 3] = ["requestId", "feedbackToken", "instance"];
+/// So does which tier answered: the first to ask finds no decision in the cache.
+const OF_THE_CALL: [&str; 4] = ["requestId", "feedbackToken", "instance", "gateTier"];
 /// May even be at its default: a step that took no time that could be measured.
 const TIMES: [&str; 5] = ["elapsed", "startOffset", "duration", "timings", "budget"];
 /// How a message begins that ends in how long somebody was waited for.

@@ -7,10 +7,7 @@ use std::{
     time::Duration,
 };
 
-use consilium_proto::{
-    client::router_service_client::RouterServiceClient,
-    v1::{self, instance::State},
-};
+use consilium_proto::v1::{self, instance::State};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
@@ -169,15 +166,8 @@ impl Clinic {
 
     /// Returns when the router would send this question to this expert, and how long that took.
     pub async fn routes(&self, question: &str, expert: &str) -> Duration {
-        let client = RouterServiceClient::new(self.router.channel.clone());
-        let would = async || {
-            let query = v1::Query { text: question.to_owned(), ..Default::default() };
-            let request = v1::ExplainRequest { query: Some(query), ..Default::default() };
-            let decision = client.clone().explain(request).await.ok()?.into_inner().decision?;
-            let chosen = |candidate: &v1::decision::Candidate| candidate.selected && candidate.expert == expert;
-            decision.candidates.iter().any(chosen).then_some(())
-        };
-        until("the newcomer is routed to", would).await.1
+        let chosen = |candidate: &v1::decision::Candidate| candidate.selected && candidate.expert == expert;
+        self.router.decides(question, |decision| decision.candidates.iter().any(chosen)).await
     }
 
     /// Returns when the router routes to `instance` in the life that it has now, and how long that took.

@@ -135,8 +135,8 @@ impl Practice {
         text.lines().map(|line| serde_json::from_str(line).expect("a line of the journal is JSON")).collect()
     }
 
-    /// Returns when the router calls every instance but that of `absent`, which leaves. What a router tells of its table, its
-    /// gate knows already.
+    /// Returns when the router calls every instance but that of `absent`, which leaves, and its gate has learned them in whole.
+    /// What a router tells of its table, its gate knows already, but perhaps for the time being: admitted, not calibrated.
     async fn complete(&self, absent: Scripted) {
         let serving = |table: &v1::Catalog| {
             let instances = table.experts.iter().flat_map(|expert| &expert.instances);
@@ -149,6 +149,7 @@ impl Practice {
         let is_left = |expert: &v1::Expert| expert.name == Self::ABSENT && expert.instances.is_empty();
         let left = |table: &v1::Catalog| table.experts.iter().any(is_left) && serving(table) == all;
         self.router.until("one of them has left", left).await;
+        self.router.decides("who cooks in the ward kitchen", |decision| decision.calibrated).await;
     }
 }
 

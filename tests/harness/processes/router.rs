@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use consilium_mesh::dial::{self, Target};
 use consilium_proto::{
-    client::catalog_service_client::CatalogServiceClient,
+    client::{catalog_service_client::CatalogServiceClient, router_service_client::RouterServiceClient},
     v1::{self, instance::State},
 };
 use tokio::{
@@ -72,6 +72,17 @@ impl Router {
         let came = timeout(PATIENCE, table.wait_for(|table| wanted(table))).await.is_ok();
         assert!(came, "{} does not see that {what}; its table: {:?}", self.process.name(), self.states());
         since.elapsed()
+    }
+
+    /// Returns once the gate's decision on `text` is as wanted, and how long that took.
+    pub async fn decides(&self, text: &str, wanted: impl Fn(&v1::Decision) -> bool) -> Duration {
+        let query = v1::Query { text: text.to_owned(), ..Default::default() };
+        let request = v1::ExplainRequest { query: Some(query), ..Default::default() };
+        let decides = async || {
+            let explained = RouterServiceClient::new(self.channel.clone()).explain(request.clone()).await;
+            explained.ok()?.into_inner().decision.filter(&wanted).map(drop)
+        };
+        until("the gate decides as wanted", decides).await.1
     }
 
     /// Returns once `instance` is serving in the life `epoch`.
