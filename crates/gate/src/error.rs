@@ -14,8 +14,9 @@ pub enum Error {
     /// Two profiles name the same expert: which of them is meant is for the registry to say, not for the gate.
     #[error("expert {0:?} has more than one profile")]
     DuplicateExpert(String),
-    /// A text of the cards or of the background could not be encoded. What was encoded is kept for the next fit.
-    #[error("cannot encode the texts the gate is fitted on")]
+    /// A text of the cards, of the background or of the trial could not be encoded. What was encoded is kept for the next
+    /// fit.
+    #[error("cannot encode the texts the gate is fitted on and tried with")]
     Encode(#[source] EncodeError),
     /// The computation was stopped, which happens when the runtime shuts down.
     #[error("fitting was interrupted")]

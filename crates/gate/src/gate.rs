@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use futures::future::join_all;
 use tokio::time::Instant;
 
+use crate::bars::NEVER;
 use crate::decide::{Choice, PartTrust, Walk};
 use crate::decision::{Decision, Reason, Tier, Vector};
 use crate::encoder::{EncodeError, Encoder};
@@ -136,6 +137,17 @@ impl Gate {
     /// How many experts it is fitted to.
     pub fn experts(&self) -> usize {
         self.knowledge.load().experts.len()
+    }
+
+    /// Whether it is fitted to an expert of this name.
+    pub fn knows(&self, expert: &str) -> bool {
+        self.knowledge.load().expert(expert).is_some()
+    }
+
+    /// The experts whose bar nothing clears, since the `max_error` that it stands for cannot be shown on what is held out.
+    pub fn out_of_reach(&self) -> Vec<String> {
+        let knowledge = self.knowledge.load();
+        knowledge.experts.iter().filter(|expert| expert.bar >= NEVER).map(|expert| expert.name.to_string()).collect()
     }
 
     /// The options in force.

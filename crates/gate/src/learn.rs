@@ -94,7 +94,7 @@ impl Gate {
                 rule_errors: Arc::clone(&self.rule_errors),
                 learning: Learning::new(Settings::default()),
             };
-            trial.pass(&candidate).await.map_err(Error::Trial)?;
+            trial.pass(&candidate).await?;
         }
         self.install(next, knowledge).await
     }

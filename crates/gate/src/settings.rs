@@ -8,8 +8,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use crate::error::Error;
 use crate::gate::Gate;
-use crate::options::{Mistake, Options};
+use crate::options::Options;
 
 /// Everything about a gate except the experts' profiles and the encoder.
 #[derive(Clone, Default)]
@@ -43,8 +44,9 @@ pub struct Labelled {
 /// An examination of a gate that is configured but not yet in use.
 #[async_trait]
 pub trait Trial: Send + Sync {
-    /// `Err` lists what is below its bar; the gate is then thrown away.
-    async fn pass(&self, gate: &Gate) -> Result<(), Vec<Mistake>>;
+    /// [`Error::Trial`] lists what is below its bar; any other error says why that cannot be told. The gate is then thrown
+    /// away.
+    async fn pass(&self, gate: &Gate) -> Result<(), Error>;
 }
 
 impl Settings {

@@ -105,6 +105,18 @@ struct Asked {
     is_cut: bool,
 }
 
+/// Says in the log whom the gate never chooses by itself: what takes more queries to show than there are, nobody is held to
+/// have shown.
+pub(crate) fn warn_of_bars(gate: &consilium_gate::Gate) {
+    let experts = gate.out_of_reach().join(", ");
+    if !experts.is_empty() {
+        tracing::warn!(
+            experts,
+            "no probability is enough: their max_error takes more held-out queries, so they are never chosen"
+        );
+    }
+}
+
 impl Asked {
     /// Replaces chosen experts that have no live instance: by the next one of their cascade, by the fallback where there is
     /// one, else by the honest word that nobody is there.

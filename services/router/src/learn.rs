@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     balance::Lines,
     catalog::{Catalog, newest_first},
+    gate::warn_of_bars,
     metrics::Metrics,
 };
 
@@ -131,6 +132,7 @@ impl Learner {
                     match outcome {
                         Ok(()) => {
                             tracing::info!(experts = cards.len(), revision = %self.gate.revision(), "the gate is fitted");
+                            warn_of_bars(&self.gate);
                             if !are_more {
                                 known = Some(cards.clone());
                             }

@@ -4,7 +4,7 @@
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use consilium_gate::{Error, Gate, Settings};
+use consilium_gate::{EncodeError, Error, Gate, Settings};
 use consilium_mesh::{
     config::{self, Mistakes},
     files::Watch,
@@ -15,19 +15,22 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio::{
     sync::watch,
-    time::{MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{Config, check_gate},
-    gate::Policy,
+    gate::{Policy, warn_of_bars},
     metrics::Metrics,
 };
 
 /// How often the files are looked at. What is the same at two looks in a row is taken up, so a change holds after twice
 /// this and the time of a fit.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// When settings are tried again that the encoder has failed on: each time costs a fit.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// What the registry's settings are called in messages.
 const IN_REGISTRY: &str = "the registry's key gate";
@@ -84,7 +87,7 @@ impl Reloader {
         let mut watch = Watch::default();
         let mut files = self.config.gate_files();
         let mut in_force = fingerprint(&self.config.gate_settings);
-        let mut again = of_registry.is_some();
+        let (mut again, mut again_at) = (of_registry.is_some(), None);
         let mut is_start = true;
         let mut ticks = interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -107,12 +110,13 @@ impl Reloader {
                         Outcome::Refused
                     }
                 };
-                again = matches!(outcome, Outcome::Failed);
+                again = false;
+                again_at = matches!(outcome, Outcome::Failed).then(|| Instant::now() + TRY_AGAIN_AFTER);
             }
             self.settled.set();
-            is_start &= again;
+            is_start &= again_at.is_some();
             tokio::select! {
-                _ = ticks.tick() => again |= watch.look(files.iter().cloned()).await,
+                now = ticks.tick() => again = watch.look(files.iter().cloned()).await || again_at.is_some_and(|at| now >= at),
                 changed = snapshots.changed() => {
                     if changed.is_err() {
                         return;
@@ -183,6 +187,7 @@ impl Reloader {
                 self.policy.store(Arc::new(policy));
                 *in_force = new;
                 tracing::info!(source = source.as_str(), revision = %self.gate.revision(), "the gate goes by new settings");
+                warn_of_bars(&self.gate);
                 Outcome::Taken
             }
             Err(Error::Options(mistakes) | Error::Trial(mistakes)) => {
@@ -198,12 +203,12 @@ impl Reloader {
                 Outcome::Refused
             }
             Err(error) => {
+                let passes = matches!(error, Error::Encode(EncodeError::Failed(_) | EncodeError::DeadlineExceeded));
+                let (outcome, next) =
+                    if passes { (Outcome::Failed, "tried again") } else { (Outcome::Refused, "none") };
                 let error = &error as &dyn std::error::Error;
-                tracing::error!(
-                    error,
-                    "the gate could not be set anew: the settings before stay, and it is tried again"
-                );
-                Outcome::Failed
+                tracing::error!(error, next, "the gate could not be set anew: the settings before stay");
+                outcome
             }
         }
     }

@@ -85,6 +85,8 @@ pub struct Measures {
     pub tiers: BTreeMap<&'static str, f64>,
     /// From query to decision.
     pub latency_ms: Quantiles,
+    /// The same of the rows that this tier decided.
+    pub latency_by_tier_ms: BTreeMap<&'static str, Quantiles>,
     /// Every decision said that its probabilities are calibrated.
     pub calibrated: bool,
     /// By name; only where rows are labelled.
@@ -161,6 +163,7 @@ impl Measures {
             refused: share(&nobody, |it| it.chosen.is_none()),
             tiers: tiers(observations),
             latency_ms: Quantiles::of(observations.iter().map(|it| it.took).collect()),
+            latency_by_tier_ms: latency_by_tier(observations),
             calibrated: !observations.is_empty() && observations.iter().all(|it| it.calibrated),
             dimensions: dimensions(observations),
             reliability: bins(&statements),
@@ -210,6 +213,14 @@ fn tiers(observations: &[Observation]) -> BTreeMap<&'static str, f64> {
         *rows.entry(observation.tier).or_default() += 1;
     }
     rows.into_iter().map(|(tier, rows)| (tier, rows as f64 / observations.len() as f64)).collect()
+}
+
+fn latency_by_tier(observations: &[Observation]) -> BTreeMap<&'static str, Quantiles> {
+    let mut took: BTreeMap<&'static str, Vec<Duration>> = BTreeMap::new();
+    for observation in observations {
+        took.entry(observation.tier).or_default().push(observation.took);
+    }
+    took.into_iter().map(|(tier, took)| (tier, Quantiles::of(took))).collect()
 }
 
 fn dimensions(observations: &[Observation]) -> BTreeMap<String, DimensionMeasures> {
@@ -303,6 +314,7 @@ mod tests {
         assert_eq!(json["latency_ms"], json!({"p50": null, "p95": null, "p99": null}));
         let json = serde_json::to_value(Measures::of(&[observed(Some("a"), Some("a"))])).unwrap();
         assert_eq!(json["latency_ms"], json!({"p50": 3.0, "p95": 3.0, "p99": 3.0}));
+        assert_eq!(json["latency_by_tier_ms"], json!({"encoder": {"p50": 3.0, "p95": 3.0, "p99": 3.0}}));
         assert_eq!((&json["top1"], &json["oos_auroc"], &json["refused"]), (&json!(1.0), &json!(null), &json!(null)));
     }
 

@@ -77,7 +77,7 @@ impl Spelling {
             if knows(&word) || (typed != word && knows(typed)) {
                 continue;
             }
-            let Some(case) = Case::of(typed, text) else { continue };
+            let Some(case) = Case::of(typed, (text, start)) else { continue };
             let Some(right) = self.nearest(&word) else { continue };
             repaired.push_str(&text[copied..start]);
             case.write(right, &mut repaired);
@@ -139,13 +139,15 @@ enum Case {
 }
 
 impl Case {
-    /// `None` for what is more likely a name or an abbreviation than misspelt: "COPD", "GmbH". Where the whole text is in
-    /// capitals, they say nothing.
-    fn of(typed: &str, text: &str) -> Option<Self> {
+    /// `None` for what is more likely a name or an abbreviation than misspelt: "COPD", "GmbH", "Whey" within a sentence
+    /// (put right as "why", that alone sent every question about it elsewhere). Where the whole text is in capitals, or
+    /// all of its words begin with one, they say nothing.
+    fn of(typed: &str, (text, start): (&str, usize)) -> Option<Self> {
         let is_lower = |text: &str| text.chars().any(char::is_lowercase);
         match typed.chars().filter(|c| c.is_uppercase()).count() {
             0 => Some(Self::Nowhere),
-            1 if typed.starts_with(char::is_uppercase) => Some(Self::First),
+            1 if !typed.starts_with(char::is_uppercase) => None,
+            1 => (begins_sentence(&text[..start]) || is_title(text)).then_some(Self::First),
             _ if !is_lower(typed) && !is_lower(text) => Some(Self::Everywhere),
             _ => None,
         }
@@ -160,6 +162,18 @@ impl Case {
     }
 }
 
+/// Whether a sentence begins after this.
+fn begins_sentence(before: &str) -> bool {
+    let before = before.trim_end_matches(|c: char| c.is_whitespace() || "\"'“‘«»„¿¡([-*".contains(c));
+    before.is_empty() || before.ends_with(['.', '?', '!', ':', ';', '…'])
+}
+
+/// Whether there are words of more than three letters enough, and all begin with a capital.
+fn is_title(text: &str) -> bool {
+    let mut long = words(text).map(|(_, word)| word).filter(|word| word.chars().nth(3).is_some());
+    long.clone().nth(2).is_some() && long.all(|word| !word.starts_with(char::is_lowercase))
+}
+
 /// The capital of a letter where it has one that leads back to it; not of "ß", and not of the "ς" at a word's end.
 fn capital(c: char) -> char {
     let mut capitals = c.to_uppercase();
@@ -171,7 +185,7 @@ fn capital(c: char) -> char {
 
 /// The runs of letters, digits, marks and low lines, each with its place: an apostrophe ends a word, so that "asprin's" is
 /// put right as "asprin" is.
-fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
+fn words(text: &str) -> impl Iterator<Item = (usize, &str)> + Clone {
     let is_between = |c: char| !(c.is_alphanumeric() || c == '_' || (!c.is_ascii() && is_combining_mark(c)));
     let mut end = 0;
     text.split_inclusive(is_between).map(move |piece| {
@@ -280,7 +294,7 @@ mod tests {
             "saf wth",
             // Codes, abbreviations and names.
             "asprin2 as_prin 4spirin",
-            "ASPRIN is one, and AspRin",
+            "ASPRIN is one, and AspRin, and this Asprin",
             // No letters, or scripts where one sign may be a word.
             "¿¡ 🙂 — ‘’",
             "我想订一张机票",
@@ -307,7 +321,9 @@ mod tests {
 
     #[test]
     fn capitals_stay_where_they_were() {
-        assert_eq!(repaired("Asprin? Sapirin?"), "Aspirin? Aspirin?");
+        assert_eq!(repaired("Asprin? (Sapirin?"), "Aspirin? (Aspirin?");
+        assert_eq!(repaired("Is Asprin Safe with Heaprin?"), "Is Asprin Safe with Heaprin?", "a name");
+        assert_eq!(repaired("Is Asprin Safe Wyth Heaprin?"), "Is Aspirin Safe With Heparin?", "a title");
         assert_eq!(repaired("IS ASPRIN SAFE WITH HEAPRIN?"), "IS ASPIRIN SAFE WITH HEPARIN?");
         let others = Spelling::learn(["ο λόγος, die Straße"], []);
         assert_eq!(others.repair("Λόος", |_| false), "Λόγος");

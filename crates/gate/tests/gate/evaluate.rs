@@ -93,6 +93,42 @@ async fn settings_that_fail_their_probes_change_nothing() {
 }
 
 #[tokio::test]
+async fn probes_of_experts_that_have_not_come_yet_wait_for_them() {
+    let gate = gate().await;
+    let text = r#"{"bars": {"near": 1, "new": 1, "all": 1}}
+{"tier": "near", "text": "is warfarin safe with aspirin tablets", "expert": "drug-interactions"}
+{"tier": "new", "text": "can this wait until the cardiologist is back", "expert": "cardiology"}"#;
+    let probes = Probes::parse(text).unwrap();
+    assert!(!probes.ask(&gate, |_| {}).await.passes());
+    let options = Options { top_k: 2, ..Options::default() };
+    let settings = Settings { trial: Some(Arc::new(probes)), ..data().settings(options).unwrap() };
+    gate.configure(settings).await.unwrap();
+    assert_eq!(gate.options().top_k, 2);
+}
+
+#[tokio::test]
+async fn settings_whose_probes_cannot_be_read_are_not_wrong() {
+    let encoder = Arc::new(BagOfWords::default());
+    let settings = |trial| Settings { trial, ..data().settings(Options::default()).unwrap() };
+    let gate = Gate::with_settings(settings(None), encoder.clone()).unwrap();
+    gate.fit(data().profiles()).await.unwrap();
+    let (before, trial) = (gate.revision(), Some(Arc::new(Probes::parse(PROBES).unwrap()) as _));
+    encoder.break_now();
+    let error = gate.configure(settings(trial)).await.unwrap_err();
+    assert!(matches!(error, Error::Encode(_)), "{error:?}");
+    assert_eq!(gate.revision(), before);
+}
+
+#[tokio::test]
+async fn whose_promise_cannot_be_shown_is_told() {
+    let gate = gate().await;
+    assert!(gate.out_of_reach().is_empty());
+    let options = Options { max_error: Some(0.001), ..Options::default() };
+    gate.configure(data().settings(options).unwrap()).await.unwrap();
+    assert_eq!(gate.out_of_reach(), ["diagnostics", "drug-interactions", "general"]);
+}
+
+#[tokio::test]
 async fn examples_of_two_experts_collide() {
     let mut profiles = clinic();
     // Half of what drug-interactions gets is said to be general's as well.

@@ -24,13 +24,13 @@ impl Wants {
 
 #[async_trait]
 impl Trial for Wants {
-    async fn pass(&self, gate: &Gate) -> Result<(), Vec<Mistake>> {
+    async fn pass(&self, gate: &Gate) -> Result<(), Error> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         let decision = gate.decide(&ask(DRUGS), &Wishes::default(), later()).await;
         if chosen(&decision) == [self.expert] {
             return Ok(());
         }
-        Err(vec![Mistake::new("probes[0]", "went elsewhere", self.expert)])
+        Err(Error::Trial(vec![Mistake::new("probes[0]", "went elsewhere", self.expert)]))
     }
 }
 
