@@ -181,6 +181,15 @@ async fn a_stream_tells_every_reply_and_ends_with_the_answer_that_counts() {
 }
 
 #[tokio::test]
+async fn a_better_expert_that_takes_too_long_leaves_the_answer_that_there_is() {
+    let settings = "default_deadline: 500ms\ngate: {cascade: [{experts: [cheap, better], escalate_below: 0.7}]}";
+    let cascade = Cascade::with(settings, [Behaviour::Sure(0.3), Behaviour::Hold, Behaviour::Answer]).await;
+    let response = cascade.ask().await;
+    assert_eq!((cascade.calls(), giver(response.answer).as_str()), ([1, 1, 0, 0], "cheap"));
+    cascade.experts[1].abandoned(1).await;
+}
+
+#[tokio::test]
 async fn real_experts_say_how_sure_they_are() {
     // The similarity of what they find is below one, and above nothing.
     for (below, asked) in [(1.0, vec!["labs", "general"]), (0.0, vec!["labs"])] {

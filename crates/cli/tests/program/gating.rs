@@ -46,6 +46,7 @@ fn an_evaluation_says_how_often_a_gate_is_right() {
     assert!((tiers - 1.0).abs() < 1e-9, "{out}");
     let latency = &document["latency_ms"];
     assert!(latency["p50"].as_f64() > Some(0.0) && latency["p50"].as_f64() <= latency["p99"].as_f64(), "{out}");
+    assert!(document["latency_by_tier_ms"]["encoder"]["p50"].as_f64() > Some(0.0), "{out}");
     assert_eq!(document["rows"], json!({"train": 7, "validation": 0, "test": 4, "test_nobody": 1}));
     assert_eq!((&document["experts"], &document["strangers"]), (&json!(2), &json!({"vegetables": 1})));
     assert_eq!(document["dimensions"]["kind"]["rows"], 1);
@@ -92,6 +93,11 @@ fn wrong_sets_and_options_are_named_together() {
     assert!(err.contains("val.jsonl: line 1, expert: is missing; expected an expert's name"), "{err}");
     assert!(err.contains("options.yaml: gate.top_j: unknown key"), "{err}");
     assert!(err.contains("--set gate.min_confidence=much: gate.min_confidence"), "{err}");
+
+    files.write("bare.yaml", "spelling: false\n");
+    let (code, _, err) = evaluated(&files, &["--options", files.path("bare.yaml").to_str().unwrap()]);
+    assert_eq!(code, Some(2), "{err}");
+    assert!(err.contains("bare.yaml: gate: is missing; expected a section `gate`"), "{err}");
 
     let (code, _, err) = evaluated(&files, &["--set", "gate.top_k=0"]);
     assert_eq!(code, Some(2), "{err}");

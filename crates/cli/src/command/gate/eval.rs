@@ -194,7 +194,7 @@ fn read(args: &args::Eval) -> Result<Task, Error> {
 #[derive(Default, Deserialize, Serialize)]
 #[serde(default)]
 struct File {
-    gate: Options,
+    gate: Option<Options>,
     #[serde(flatten)]
     _rest: BTreeMap<String, Value>,
 }
@@ -205,7 +205,15 @@ fn options(args: &args::Eval) -> Result<Options, Mistakes> {
         None => Source { file: "--set".to_owned(), text: String::new() },
     };
     let overlay = Overlay { set: args.set.clone(), ..Overlay::default() };
-    config::parse::<File>(&source, &overlay).map(|file| file.gate)
+    match (config::parse::<File>(&source, &overlay)?.gate, &args.options) {
+        (Some(gate), _) => Ok(gate),
+        (None, None) => Ok(Options::default()),
+        (None, Some(_)) => {
+            let mut mistakes = Mistakes::default();
+            mistakes.add((&source.file, "gate"), "is missing", "a section `gate`, as in mesh.yaml");
+            Err(mistakes)
+        }
+    }
 }
 
 fn draw(path: &Path, document: &Document, observations: &[Observation]) -> Result<(), Error> {
