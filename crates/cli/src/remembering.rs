@@ -17,9 +17,9 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 /// What a file of vectors begins with; the numbers after it are little-endian.
-const MAGIC: &[u8; 8] = b"vectors1";
-/// Magic, then how many numbers a vector has.
-const HEADER: usize = 12;
+const MAGIC: &[u8; 8] = b"vectors2";
+/// Magic, then how many numbers a vector has, and how many the features beside it.
+const HEADER: usize = 16;
 const KEY: usize = 32;
 const NUMBER: usize = size_of::<f32>();
 /// Of the encoder's digest, in the file's name.
@@ -35,9 +35,12 @@ pub(crate) struct Remembering<E> {
     seen: Mutex<Seen>,
 }
 
+/// By text: the vector, then the features.
+type Remembered = HashMap<[u8; KEY], [Vec<f32>; 2]>;
+
 #[derive(Default)]
 struct Seen {
-    vectors: HashMap<[u8; KEY], Vec<f32>>,
+    vectors: Remembered,
     /// Some are not in the file yet.
     changed: bool,
     asked: usize,
@@ -78,11 +81,11 @@ impl<E: Encoder> Remembering<E> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn note(&self, key: [u8; KEY], vector: Option<&[f32]>) {
+    fn note(&self, key: [u8; KEY], encoded: Option<&Encoded>) {
         let asked = {
             let mut seen = self.lock();
-            if let Some(vector) = vector {
-                seen.vectors.insert(key, vector.to_vec());
+            if let Some(Encoded { vector, features, .. }) = encoded {
+                seen.vectors.insert(key, [vector.clone(), features.clone()]);
                 seen.changed = true;
             }
             seen.asked += 1;
@@ -105,12 +108,12 @@ impl<E: Encoder> Encoder for Remembering<E> {
         }
         let key = Sha256::digest(text).into();
         let remembered = self.lock().vectors.get(&key).cloned();
-        if let Some(vector) = remembered {
+        if let Some([vector, features]) = remembered {
             self.note(key, None);
-            return Ok(vector.into());
+            return Ok(Encoded { features, ..vector.into() });
         }
         let encoded = self.encoder.encode(text, deadline).await?;
-        self.note(key, Some(&encoded.vector));
+        self.note(key, Some(&encoded));
         Ok(encoded)
     }
 
@@ -128,29 +131,36 @@ fn file(dir: &Path, digest: &str) -> PathBuf {
     dir.join(format!("{digest}.vectors"))
 }
 
-fn read(bytes: &[u8]) -> Option<HashMap<[u8; KEY], Vec<f32>>> {
+fn read(bytes: &[u8]) -> Option<Remembered> {
     let (header, records) = bytes.split_at_checked(HEADER)?;
-    let width = header.strip_prefix(MAGIC)?.try_into().map(u32::from_le_bytes).ok()? as usize;
-    let record = width.checked_mul(NUMBER)?.checked_add(KEY)?;
+    let (width, features) = header.strip_prefix(MAGIC)?.split_at_checked(size_of::<u32>())?;
+    let [width, features] = [width, features].map(|bytes| bytes.try_into().map(u32::from_le_bytes));
+    let (width, features) = (width.ok()? as usize, features.ok()? as usize);
+    let record = width.checked_add(features)?.checked_mul(NUMBER)?.checked_add(KEY)?;
     if records.len() % record != 0 {
         return None;
     }
-    let vector = |record: &[u8]| {
+    let encoded = |record: &[u8]| {
         let (key, numbers) = record.split_at_checked(KEY)?;
         let numbers = numbers.chunks_exact(NUMBER).map(|bytes| bytes.try_into().map(f32::from_le_bytes));
-        Some((key.try_into().ok()?, numbers.collect::<Result<_, _>>().ok()?))
+        let mut vector: Vec<f32> = numbers.collect::<Result<_, _>>().ok()?;
+        let features = vector.split_off(width);
+        Some((key.try_into().ok()?, [vector, features]))
     };
-    records.chunks_exact(record).map(vector).collect()
+    records.chunks_exact(record).map(encoded).collect()
 }
 
-/// Vectors of the first one's length; an encoder has no others.
-fn write(mut sink: impl io::Write, vectors: &HashMap<[u8; KEY], Vec<f32>>) -> io::Result<()> {
-    let width = vectors.values().next().map_or(0, Vec::len);
+/// What is as long as the first one; an encoder says nothing else.
+fn write(mut sink: impl io::Write, vectors: &Remembered) -> io::Result<()> {
+    let widths = |[vector, features]: &[Vec<f32>; 2]| [vector.len(), features.len()];
+    let usual = vectors.values().next().map_or([0, 0], widths);
     sink.write_all(MAGIC)?;
-    sink.write_all(&u32::try_from(width).map_err(io::Error::other)?.to_le_bytes())?;
-    for (key, vector) in vectors.iter().filter(|(_, vector)| vector.len() == width) {
+    for width in usual {
+        sink.write_all(&u32::try_from(width).map_err(io::Error::other)?.to_le_bytes())?;
+    }
+    for (key, encoded) in vectors.iter().filter(|(_, encoded)| widths(encoded) == usual) {
         sink.write_all(key)?;
-        vector.iter().try_for_each(|number| sink.write_all(&number.to_le_bytes()))?;
+        encoded.iter().flatten().try_for_each(|number| sink.write_all(&number.to_le_bytes()))?;
     }
     sink.flush()
 }
@@ -182,12 +192,14 @@ mod tests {
 
         async fn encode(&self, text: &str, _deadline: Instant) -> Result<Encoded, EncodeError> {
             self.0.fetch_add(1, Ordering::SeqCst);
-            Ok(vec![text.len() as f32, -0.5, 1e-20].into())
+            let vector = vec![text.len() as f32, -0.5, 1e-20];
+            Ok(Encoded { features: vec![0.25, text.len() as f32], ..vector.into() })
         }
     }
 
     async fn vector(encoder: &impl Encoder, text: &str) -> Vec<f32> {
-        encoder.encode(text, Instant::now() + Duration::from_secs(1)).await.unwrap().vector
+        let encoded = encoder.encode(text, Instant::now() + Duration::from_secs(1)).await.unwrap();
+        [encoded.vector, encoded.features].concat()
     }
 
     #[tokio::test]
@@ -225,7 +237,13 @@ mod tests {
     async fn a_damaged_file_costs_time_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("sha2560123456789.vectors");
-        for damaged in [&b""[..], b"vectors1", b"vectors1\x03\0\0\0and some", b"another kind of file altogether"] {
+        for damaged in [
+            &b""[..],
+            b"vectors2",
+            b"vectors2\x03\0\0\0\x02\0\0\0and some",
+            b"vectors1\x03\0\0\0",
+            b"another kind of file altogether",
+        ] {
             fs::write(&path, damaged).unwrap();
             let counting = Counting::default();
             let encoder = Remembering::new(counting.clone(), Some(dir.path()), Box::new(|_| {}));

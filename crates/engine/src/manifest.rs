@@ -15,6 +15,8 @@ const SCHEMA: u64 = 1;
 const MOST_COLUMNS: usize = 1024;
 /// The output that is a text's vector, where a model has several.
 const EMBEDDING: &str = "embedding";
+/// The name of the output that says more of a text, for whoever learns from it.
+const FEATURES: &str = "features";
 
 /// What the model eats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -189,6 +191,13 @@ impl Manifest {
             _ => None,
         };
         width.map(|width| (output, width)).ok_or("has an embedding without a fixed width, [-1, n]")
+    }
+
+    /// Which output of a sentence encoder is more about the text than its vector says, if any: the one called `features`,
+    /// with rows `[-1, width]`. Layers in the middle know words that the last one has made a meaning of.
+    pub fn features(&self) -> Option<usize> {
+        let is_wide = |shape: &[i64]| matches!(shape, [_, width] if *width > 0);
+        self.outputs.iter().position(|output| output.name == FEATURES && is_wide(&output.shape))
     }
 
     /// Whether the model declares a batch axis: the first dimension of every output, and of every input that must be
@@ -467,9 +476,16 @@ mod tests {
             let entry = |(name, shape): &(&str, Value)| json!({"name": name, "datatype": "FP32", "shape": shape});
             let outputs = serde_json::from_value(outputs.iter().map(entry).collect()).unwrap();
             let kind = serde_json::from_value(json!(kind)).unwrap();
-            Manifest { kind, outputs, ..manifest }.embedding()
+            let manifest = Manifest { kind, outputs, ..manifest };
+            assert_eq!(
+                manifest.features(),
+                manifest.outputs.iter().position(|it| it.name == "features" && it.shape == [-1, 3])
+            );
+            manifest.embedding()
         };
         let (row, free) = (json!([-1, 3]), json!([-1, -1]));
+        assert_eq!(embedding("text", &[("features", row.clone()), ("embedding", row.clone())]), Ok((1, 3)));
+        assert_eq!(embedding("text", &[("embedding", row.clone()), ("features", free.clone())]), Ok((0, 3)));
         assert_eq!(embedding("text", &[("urgency", row.clone())]), Ok((0, 3)));
         assert_eq!(embedding("text", &[("pooled", free.clone()), ("embedding", row.clone())]), Ok((1, 3)));
         assert!(embedding("text", &[("a", row.clone()), ("b", row.clone())]).is_err());

@@ -12,7 +12,7 @@ pub trait Encoder: Send + Sync {
     /// Names the encoder, its weights and its token table: vectors are comparable if and only if the digests agree.
     fn digest(&self) -> &str;
 
-    /// One text to one vector, always of the same length; the gate scales it to unit norm.
+    /// One text to one vector, always of the same length; the gate scales it to unit norm, and so the features.
     async fn encode(&self, text: &str, deadline: Instant) -> Result<Encoded, EncodeError>;
 
     /// A cheaper vector of the text without a forward pass, in a space of its own and always of the same length; a few
@@ -32,6 +32,8 @@ pub trait Encoder: Send + Sync {
 #[derive(Clone)]
 pub struct Encoded {
     pub vector: Vec<f32>,
+    /// What else the encoder says of the text, for heads that learn; always of the same length, which may be 0.
+    pub features: Vec<f32>,
     /// Whether the text was too long to be read whole.
     pub truncated: bool,
 }
@@ -48,7 +50,7 @@ pub enum EncodeError {
 
 impl From<Vec<f32>> for Encoded {
     fn from(vector: Vec<f32>) -> Self {
-        Self { vector, truncated: false }
+        Self { vector, features: Vec::new(), truncated: false }
     }
 }
 
@@ -69,10 +71,14 @@ impl Encoder for Engine {
     async fn encode(&self, text: &str, deadline: Instant) -> Result<Encoded, EncodeError> {
         let (embedding, _) = self.manifest().embedding().map_err(|problem| EncodeError::Invalid { problem })?;
         match self.whole_text(text, Call { deadline }).await {
-            Ok(output) => match output.outputs.into_iter().nth(embedding) {
-                Some(row) => Ok(Encoded { vector: row.values, truncated: output.truncated }),
-                None => Err(EncodeError::Invalid { problem: "the output of the embedding is missing" }),
-            },
+            Ok(mut output) => {
+                let mut row = |at: usize| output.outputs.get_mut(at).map(|output| std::mem::take(&mut output.values));
+                let Some(vector) = row(embedding) else {
+                    return Err(EncodeError::Invalid { problem: "the output of the embedding is missing" });
+                };
+                let features = self.manifest().features().and_then(row).unwrap_or_default();
+                Ok(Encoded { vector, features, truncated: output.truncated })
+            }
             Err(Error::DeadlineExceeded) => Err(EncodeError::DeadlineExceeded),
             Err(error) => Err(EncodeError::Failed(Box::new(error))),
         }

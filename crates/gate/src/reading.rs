@@ -8,9 +8,9 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::classifier::Reading;
 use crate::decision::Tier;
-use crate::encoder::{EncodeError, Encoded, Encoder};
+use crate::encoder::{EncodeError, Encoder};
 use crate::knowledge::{Classifiers, Fast, Knowledge};
-use crate::signals::{Signals, lexical};
+use crate::signals::{Signals, Sparse, lexical};
 use crate::vector::unit;
 
 /// Longer texts, in bytes, are always read by the encoder: the static tier's bars were measured on queries, not documents.
@@ -73,19 +73,19 @@ impl Reader<'_> {
         }
         let spelt = self.knowledge.spelling.repair(text, |word| self.encoder.knows(word));
         let repaired = matches!(spelt, Cow::Owned(_));
-        let mut signals = Signals { lexical: Arc::new(lexical(&spelt)), ..Signals::default() };
+        let lexical = Arc::new(lexical(&spelt));
         if let Some(fast) = &classifiers.fast
-            && let Some(read) = self.read_static(fast, &spelt, &mut signals, trust)
+            && let Some(read) = self.read_static(fast, &spelt, &lexical, trust)
         {
             return Ok((Tier::Static, self.remember(text, Read { repaired, ..read })));
         }
-        let (vector, truncated) = self.encode(&spelt).await?;
-        signals.vector = Arc::clone(&vector);
+        let (encoded, truncated) = self.encode(&spelt).await?;
+        let signals = Signals { lexical, ..encoded };
         let axes = self.knowledge.axes.iter().map(|axis| Some(axis.classifiers.as_ref()?.encoder.read(&signals)));
         let read = Read {
             experts: classifiers.encoder.read(&signals),
             axes: axes.collect(),
-            vector: Some(vector),
+            vector: Some(signals.vector),
             repaired,
             truncated,
             calibrated: classifiers.encoder.calibrated(),
@@ -94,18 +94,19 @@ impl Reader<'_> {
     }
 
     /// Stops at the first reading that is not sure enough.
-    fn read_static(&self, fast: &Fast, text: &str, signals: &mut Signals, trust: &dyn Trust) -> Option<Read> {
+    fn read_static(&self, fast: &Fast, text: &str, lexical: &Arc<Sparse>, trust: &dyn Trust) -> Option<Read> {
         if text.len() > LONGEST_STATIC {
             return None;
         }
-        signals.vector = unit(self.encoder.static_vector(text)?).ok()?;
-        let experts = fast.classifier.read(signals);
+        let vector = unit(self.encoder.static_vector(text)?).ok()?;
+        let signals = Signals::new(vector, Arc::clone(lexical));
+        let experts = fast.classifier.read(&signals);
         if !trust.experts(&experts) {
             return None;
         }
         let mut axes = vec![None; self.knowledge.axes.len()];
         for (at, axis) in self.knowledge.axes.iter().enumerate().filter(|&(at, _)| trust.needs(at)) {
-            let reading = axis.classifiers.as_ref()?.fast.as_ref()?.classifier.read(signals);
+            let reading = axis.classifiers.as_ref()?.fast.as_ref()?.classifier.read(&signals);
             if !trust.axis(at, &reading) {
                 return None;
             }
@@ -121,14 +122,15 @@ impl Reader<'_> {
         read
     }
 
-    async fn encode(&self, text: &str) -> Result<(Arc<[f32]>, bool), EncodeError> {
+    async fn encode(&self, text: &str) -> Result<(Signals, bool), EncodeError> {
         if Instant::now() >= self.deadline {
             return Err(EncodeError::DeadlineExceeded);
         }
         // The encoder keeps the deadline too; this holds when it does not.
         let encoded = timeout_at(self.deadline, self.encoder.encode(text, self.deadline)).await;
-        let Encoded { vector, truncated } = encoded.unwrap_or(Err(EncodeError::DeadlineExceeded))?;
-        Ok((unit(vector)?, truncated))
+        let encoded = encoded.unwrap_or(Err(EncodeError::DeadlineExceeded))?;
+        let truncated = encoded.truncated;
+        Ok((Signals::encoded(encoded)?, truncated))
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::encoder::Encoder;
 use crate::error::Error;
-use crate::signals::{Signals, Sparse, lexical};
+use crate::signals::{Signals, lexical};
 use crate::vector::unit;
 
 /// Texts in flight at once: enough to fill a batch of the engine, few enough to leave its queue to live queries.
@@ -32,10 +32,9 @@ pub(crate) struct Vectors {
 
 #[derive(Clone)]
 struct Known {
-    encoded: Arc<[f32]>,
+    encoded: Signals,
     /// `None` where the encoder's table knows none of the tokens.
     fixed: Option<Arc<[f32]>>,
-    lexical: Arc<Sparse>,
 }
 
 /// Whose vectors are looked up.
@@ -75,10 +74,10 @@ impl Vectors {
             })
             .buffered(IN_FLIGHT);
         let mut failed = None;
-        let mut fresh: Vec<(Key, String, Arc<[f32]>)> = Vec::new();
+        let mut fresh: Vec<(Key, String, Signals)> = Vec::new();
         while let Some((key, text, encoded)) = encoded.next().await {
-            match encoded.and_then(|encoded| unit(encoded.vector)) {
-                Ok(vector) => fresh.push((key, text, vector)),
+            match encoded.and_then(Signals::encoded) {
+                Ok(encoded) => fresh.push((key, text, encoded)),
                 Err(error) => {
                     failed = Some(error);
                     break;
@@ -89,9 +88,9 @@ impl Vectors {
         // Some ten microseconds a text, and there may be tens of thousands.
         let encoder = Arc::clone(encoder);
         let fresh = tokio::task::spawn_blocking(move || {
-            let known = |(key, text, encoded): (Key, String, Arc<[f32]>)| {
+            let known = |(key, text, encoded): (Key, String, Signals)| {
                 let fixed = encoder.static_vector(&text).and_then(|vector| unit(vector).ok());
-                (key, Known { encoded, fixed, lexical: Arc::new(lexical(&text)) })
+                (key, Known { encoded: Signals { lexical: Arc::new(lexical(&text)), ..encoded }, fixed })
             };
             fresh.into_iter().map(known).collect::<Vec<_>>()
         })
@@ -149,10 +148,12 @@ impl Texts<'_> {
     /// The signals of a text that was [added](Vectors::add).
     pub(crate) fn get(&self, text: &str) -> Signals {
         let Some(known) = self.vectors.known.get(&self.vectors.key(text)) else { return Signals::default() };
-        let vector = match self.tier {
-            Tier::Encoder => &known.encoded,
-            Tier::Static => known.fixed.as_ref().unwrap_or(&self.nothing),
-        };
-        Signals { vector: Arc::clone(vector), lexical: Arc::clone(&known.lexical) }
+        match self.tier {
+            Tier::Encoder => known.encoded.clone(),
+            Tier::Static => {
+                let vector = known.fixed.as_ref().unwrap_or(&self.nothing);
+                Signals::new(Arc::clone(vector), Arc::clone(&known.encoded.lexical))
+            }
+        }
     }
 }

@@ -138,7 +138,7 @@ mod tests {
     use crate::signals::lexical;
 
     fn signals(text: &str) -> Signals {
-        Signals { vector: Arc::default(), lexical: Arc::new(lexical(text)) }
+        Signals::new(Arc::default(), Arc::new(lexical(text)))
     }
 
     #[test]

@@ -42,7 +42,7 @@ fn text(theme: usize, seed: u64, spread: f32) -> Signals {
             format!("please {} number{seed}", words[seed as usize % words.len()])
         },
     );
-    Signals { vector: unit(values).unwrap(), lexical: Arc::new(lexical(&words)) }
+    Signals::new(unit(values).unwrap(), Arc::new(lexical(&words)))
 }
 
 fn class(theme: usize, examples: u64, spread: f32) -> Class {
@@ -182,7 +182,7 @@ fn odd_corpora_fit_and_read() {
 #[test]
 fn without_vectors_the_words_decide() {
     let mut corpus = corpus(4, 20);
-    let bare = |signals: &mut Signals| signals.vector = Arc::default();
+    let bare = |signals: &mut Signals| *signals = Signals::new(Arc::default(), Arc::clone(&signals.lexical));
     for class in &mut corpus.classes {
         bare(&mut class.card);
         class.examples.iter_mut().for_each(bare);
@@ -295,7 +295,7 @@ proptest! {
         static CLASSIFIER: std::sync::OnceLock<Classifier> = std::sync::OnceLock::new();
         let classifier = CLASSIFIER.get_or_init(|| Classifier::fit(&corpus(5, 10)));
         let vector = unit(direction).unwrap_or_default();
-        let reading = classifier.read(&Signals { vector, lexical: Arc::new(lexical(&words)) });
+        let reading = classifier.read(&Signals::new(vector, Arc::new(lexical(&words))));
         prop_assert!(reading.known.iter().all(|p| (0.0..=1.0).contains(p)));
         prop_assert!((reading.known.iter().sum::<f64>() - 1.0).abs() < 1e-9);
         prop_assert!((0.0..=1.0).contains(&reading.nobody));

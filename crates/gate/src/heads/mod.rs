@@ -136,7 +136,7 @@ impl Heads {
     pub(crate) fn fit(cards: &[Signals], items: &[Item<'_>], depth: Depth) -> Self {
         let classes = cards.len();
         let outputs = classes + usize::from(items.iter().any(|item| item.class.is_none()));
-        let width = items.iter().map(|item| item.signals).chain(cards).map(|signals| signals.vector.len()).max();
+        let width = items.iter().map(|item| item.signals).chain(cards).map(|signals| signals.features.len()).max();
         let weights = weights(classes, items);
         let all = items.iter().map(|item| (item, 1.0));
         let (on_vectors, on_grams) = samples(all, cards.iter().enumerate(), &weights);
@@ -154,7 +154,7 @@ impl Heads {
     }
 
     pub(crate) fn read(&self, signals: &Signals) -> Evidence {
-        let (linear, linear_odds) = self.log_probabilities(self.linear.scores(&signals.vector));
+        let (linear, linear_odds) = self.log_probabilities(self.linear.scores(&signals.features));
         let read = self.lexical.read(&signals.lexical);
         let (lexical, lexical_odds) = self.log_probabilities(read.scores);
         let vector = Quantised::new(&signals.vector);
@@ -249,7 +249,7 @@ fn samples<'a>(
         .map(|(signals, output, on_vectors, on_grams)| {
             let weight = weights.get(output).copied().unwrap_or(1.0);
             (
-                linear::Sample { vector: &signals.vector, output, weight: weight * on_vectors },
+                linear::Sample { vector: &signals.features, output, weight: weight * on_vectors },
                 lexical::Sample { text: &signals.lexical, output, weight: weight * on_grams },
             )
         })

@@ -58,7 +58,7 @@ impl Encoder for BagOfWords {
             _ => std::future::pending().await,
         }
         // An empty text has a direction too. Longer texts than this are cut, as a model cuts them.
-        Ok(Encoded { vector: bag(text, WIDTH, 0.1), truncated: text.len() > LONGEST })
+        Ok(Encoded { truncated: text.len() > LONGEST, ..bag(text, WIDTH, 0.1).into() })
     }
 
     fn static_vector(&self, text: &str) -> Option<Vec<f32>> {
