@@ -5,6 +5,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
+use crate::encoder::Encoded;
 use crate::signals::{Signals, lexical};
 use crate::vector::unit;
 
@@ -177,6 +178,23 @@ fn odd_corpora_fit_and_read() {
     }
     let none = Classifier::fit(&Corpus::default()).read(&text(0, 1, 0.3));
     assert!(none.known.is_empty() && none.nobody >= 1.0);
+}
+
+/// What the encoder says beside a vector that is the same for all texts.
+#[test]
+fn features_beside_the_vector_are_learned_from() {
+    let blurred = |theme: usize, seed: u64| {
+        let features = text(theme, seed, 0.4).vector.to_vec();
+        Signals::encoded(Encoded { features, ..vec![1.0, 2.0].into() }).unwrap()
+    };
+    let class =
+        |theme| Class { card: blurred(theme, 9999), examples: (0..30).map(|seed| blurred(theme, seed)).collect() };
+    let background = (0..120).map(|seed| blurred(8 + seed as usize % 14, seed)).collect();
+    let corpus = Corpus { classes: (0..4).map(class).collect(), background, held_out: Vec::new() };
+    let classifier = Classifier::fit(&corpus);
+    let right =
+        share((0..40).map(|seed| best(&classifier.read(&blurred(seed as usize % 4, 400 + seed))) == seed as usize % 4));
+    assert!(right > 0.9, "{right}");
 }
 
 #[test]

@@ -139,9 +139,8 @@ enum Case {
 }
 
 impl Case {
-    /// `None` for what is more likely a name or an abbreviation than misspelt: "COPD", "GmbH", "Whey" within a sentence
-    /// (put right as "why", that alone sent every question about it elsewhere). Where the whole text is in capitals, or
-    /// all of its words begin with one, they say nothing.
+    /// `None` for what is more likely a name or an abbreviation than misspelt: "COPD", "GmbH", "Whey" within a sentence,
+    /// which is no "why". Where the whole text is in capitals, or all of its words begin with one, they say nothing.
     fn of(typed: &str, (text, start): (&str, usize)) -> Option<Self> {
         let is_lower = |text: &str| text.chars().any(char::is_lowercase);
         match typed.chars().filter(|c| c.is_uppercase()).count() {
