@@ -56,13 +56,11 @@ class Bert:
         )
 
 
-def add_encoder(graph: Graph, bert: Bert) -> str:
-    """Adds inputs, encoder, mean pooling and normalisation to `graph`; gives unit vectors [batch, hidden]."""
-    return add_vectors(graph, bert, [bert.layers])[0]
-
-
 def add_vectors(graph: Graph, bert: Bert, layers: Sequence[int]) -> list[str]:
-    """The same of what comes out of each of `layers`, counted from 1; 0 is what goes into the first."""
+    """Adds inputs, encoder, mean pooling and normalisation to `graph`.
+
+    Gives unit vectors [batch, hidden] of what comes out of each of `layers`: 1 is the first, 0 what goes into it.
+    """
     ids, mask = text_inputs(graph)
     states = add_layers(graph, bert, ids, mask)
     return [unit_norm(graph, masked_mean(graph, states[layer], mask)) for layer in layers]

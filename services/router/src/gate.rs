@@ -105,8 +105,7 @@ struct Asked {
     is_cut: bool,
 }
 
-/// Says in the log whom the gate never chooses by itself: what takes more queries to show than there are, nobody is held to
-/// have shown.
+/// Says in the log whom the gate never chooses by itself, since there are too few queries to show that it may.
 pub(crate) fn warn_of_bars(gate: &consilium_gate::Gate) {
     let experts = gate.out_of_reach().join(", ");
     if !experts.is_empty() {
