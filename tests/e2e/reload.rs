@@ -75,6 +75,19 @@ async fn the_files_that_the_gate_names_are_watched_too() {
 }
 
 #[tokio::test]
+async fn what_the_encoder_has_failed_on_is_tried_again() {
+    let (mesh, _experts) = mesh().await;
+    let before = mesh.decides(POTASSIUM, |_| true).await;
+    fs::write(mesh.dir().join("background.txt"), "stumble over a kerb\n").expect("a temporary file can be written");
+    mesh.rewrite("gate: {background: background.txt}");
+    mesh.counts(&result("file", "failed"), 1).await;
+    // Nothing is written anew.
+    mesh.decides(POTASSIUM, |decision| decision.gate_revision != before.gate_revision).await;
+    mesh.counts(&result("file", "ok"), 1).await;
+    assert_eq!(mesh.count(&result("file", "failed")), 1);
+}
+
+#[tokio::test]
 async fn dimensions_and_who_stands_behind_whom_change_as_well() {
     let mesh = Mesh::start("").await;
     let cheap = mesh.script("cheap", Behaviour::Sure(0.1)).await;

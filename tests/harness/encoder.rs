@@ -1,8 +1,9 @@
 //! A sentence encoder whose vectors a reader can predict: texts are as alike as the words that they share.
 
 use std::{
-    collections::hash_map::DefaultHasher,
+    collections::{BTreeSet, hash_map::DefaultHasher},
     hash::{Hash, Hasher},
+    sync::{Mutex, PoisonError},
 };
 
 use async_trait::async_trait;
@@ -11,7 +12,11 @@ use tokio::time::Instant;
 
 const SIZE: usize = 512;
 
-/// Words hashed into a vector. Texts that begin with `hold` are never encoded: the gate hangs on them.
+/// Texts that have failed once.
+static STUMBLED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+/// Words hashed into a vector. Texts that begin with `hold` are never encoded: the gate hangs on them. Those that begin with
+/// `stumble` fail the first time.
 #[derive(Debug, Clone, Copy)]
 pub struct Words;
 
@@ -24,6 +29,10 @@ impl Encoder for Words {
     async fn encode(&self, text: &str, _: Instant) -> Result<Encoded, EncodeError> {
         if text.starts_with("hold") {
             std::future::pending::<()>().await;
+        }
+        let stumbles = || STUMBLED.lock().unwrap_or_else(PoisonError::into_inner).insert(text.to_owned());
+        if text.starts_with("stumble") && stumbles() {
+            return Err(EncodeError::Failed("the encoder stumbles".into()));
         }
         let mut vector = vec![0.0; SIZE];
         for word in text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()) {
